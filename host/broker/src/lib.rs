@@ -1,0 +1,1 @@
+//! Use cases: publish, lease, settle, stream, bind.

@@ -1,0 +1,1 @@
+//! The Rust client used by the CLI and the tests.

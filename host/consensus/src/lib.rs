@@ -1,0 +1,1 @@
+//! openraft over the CommitLog.

@@ -1,0 +1,196 @@
+//! Every bound of Pointsman, in one file. Units come last in the names.
+//!
+//! Source: `PROMISES.md`, Limits. Each bound has a test one below, at, and one above.
+
+/// Longest name a client may choose, in bytes.
+pub const NAME_BYTES_MAX: usize = 127;
+/// Default largest message body of a topic, in bytes.
+pub const MESSAGE_BYTES_DEFAULT: u32 = 4 << 20;
+/// Largest value of a topic's `max_message_bytes`.
+pub const MESSAGE_BYTES_CAP: u32 = 16 << 20;
+/// Most properties of one message.
+pub const PROPERTIES_MAX: usize = 64;
+/// Most UTF-8 bytes of all property names and values of one message.
+pub const PROPERTIES_BYTES_MAX: usize = 16 << 10;
+/// Longest tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 128;
+/// Most keys of one message.
+pub const KEYS_MAX: usize = 16;
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 256;
+/// Longest ordering key, in bytes.
+pub const ORDERING_KEY_BYTES_MAX: usize = 256;
+/// Longest content type, in bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// Longest `traceparent`, in bytes.
+pub const TRACE_BYTES_MAX: usize = 256;
+/// Highest priority.
+pub const PRIORITY_MAX: u8 = 9;
+/// Most messages of one batch or transaction.
+pub const BATCH_MESSAGES_MAX: usize = 1_000;
+/// Most payload bytes of one batch or transaction.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Default retention of a topic.
+pub const RETENTION_MS_DEFAULT: u64 = 7 * 24 * 3_600_000;
+/// Default cap on a topic's retention (setting `retention_ms_max`).
+pub const RETENTION_MS_MAX_DEFAULT: u64 = 365 * 24 * 3_600_000;
+/// Default number of queues of a topic.
+pub const QUEUES_DEFAULT: u16 = 4;
+/// Most queues of a topic.
+pub const QUEUES_MAX: u16 = 1_024;
+/// Ordering-key slots of a topic.
+pub const KEY_SLOTS: u16 = 4_096;
+/// Longest TTL: one year.
+pub const TTL_MS_MAX: u64 = 365 * 24 * 3_600_000;
+/// Default lease time.
+pub const LEASE_MS_DEFAULT: u64 = 30_000;
+/// Shortest lease a client may ask for.
+pub const LEASE_MS_MIN: u64 = 1;
+/// Longest a lease may live, extensions included.
+pub const LEASE_MS_MAX: u64 = 12 * 3_600_000;
+/// Default messages of one lease call.
+pub const LEASE_MESSAGES_DEFAULT: u32 = 32;
+/// Most messages of one lease call.
+pub const LEASE_MESSAGES_MAX: u32 = 1_000;
+/// Default body bytes of one lease call.
+pub const LEASE_BYTES_DEFAULT: u32 = 4 << 20;
+/// Most body bytes of one lease call.
+pub const LEASE_BYTES_MAX: u32 = 16 << 20;
+/// Longest long poll.
+pub const WAIT_MS_MAX: u64 = 60_000;
+/// Offsets a group may lease past its floor in one queue.
+pub const LEASE_WINDOW_OFFSETS: u64 = 65_536;
+/// Default retries of a group.
+pub const RETRIES_DEFAULT: u16 = 16;
+/// Most retries of a group.
+pub const RETRIES_MAX: u16 = 1_000;
+/// Default leases in flight of a group.
+pub const INFLIGHT_DEFAULT: u32 = 1_000;
+/// Most leases in flight of a group.
+pub const INFLIGHT_MAX: u32 = 100_000;
+/// Messages a group's retry set may hold before the group pauses.
+pub const RETRY_SET_MAX: u64 = 1_000_000;
+/// Most topics of one group.
+pub const GROUP_TOPICS_MAX: usize = 64;
+/// Default retention of a dead-letter queue.
+pub const DLQ_RETENTION_MS_DEFAULT: u64 = 3 * 24 * 3_600_000;
+/// Longest nack or release delay: one year.
+pub const DELAY_MS_MAX: u64 = 365 * 24 * 3_600_000;
+/// Default dedup window.
+pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 600_000;
+/// Longest dedup window.
+pub const DEDUP_WINDOW_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Longest idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Longest `client_id`.
+pub const CLIENT_ID_BYTES_MAX: usize = 256;
+/// Longest reason of a nack.
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// Items of one settle call.
+pub const SETTLE_ITEMS_MAX: usize = 1_000;
+/// JSON bodies other than publishing.
+pub const CONTROL_BODY_BYTES_MAX: usize = 1 << 20;
+/// Publish bodies are read up to here.
+pub const PUBLISH_BODY_BYTES_MAX: usize = 32 << 20;
+/// Deepest JSON, counting the body's own level as 1.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Characters of input quoted in an error.
+pub const ERROR_QUOTE_CHARS_MAX: usize = 500;
+/// Default deadline of a call.
+pub const TIMEOUT_MS_DEFAULT: u64 = 10_000;
+/// Longest deadline of a call.
+pub const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Items of a list page by default.
+pub const PAGE_ITEMS_DEFAULT: u32 = 100;
+/// Most items of a list page.
+pub const PAGE_ITEMS_MAX: u32 = 1_000;
+/// Open streams of one tenant.
+pub const STREAMS_PER_TENANT_MAX: usize = 100;
+/// Open streams of one node.
+pub const STREAMS_PER_NODE_MAX: usize = 1_000;
+/// Bytes of a stream not yet written to its socket.
+pub const STREAM_UNSENT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of request headers.
+pub const REQUEST_HEADER_BYTES_MAX: usize = 16 << 10;
+/// Request headers of one request.
+pub const REQUEST_HEADERS_MAX: usize = 128;
+/// Time a client has to send its request headers, and idle keep-alive time.
+pub const REQUEST_HEADER_MS_MAX: u64 = 10_000;
+/// Time between two pieces of a request body.
+pub const REQUEST_BODY_IDLE_MS_MAX: u64 = 30_000;
+/// Unfinished request bodies of one node.
+pub const REQUEST_BODIES_BYTES_MAX: usize = 256 << 20;
+/// Open connections of one node.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Largest plugin component.
+pub const PLUGIN_BYTES_DEFAULT: u32 = 4 << 20;
+/// Cap of a tenant's largest plugin component.
+pub const PLUGIN_BYTES_CAP: u32 = 32 << 20;
+/// Longest plugin config.
+pub const PLUGIN_CONFIG_BYTES_MAX: usize = 64 << 10;
+/// Fuel of a plugin call, before the messages.
+pub const PLUGIN_FUEL_BASE: u64 = 10_000_000;
+/// Fuel of a plugin call for each message.
+pub const PLUGIN_FUEL_PER_MESSAGE: u64 = 200_000;
+/// Ceiling of a binding's fuel base.
+pub const PLUGIN_FUEL_CAP: u64 = 1_000_000_000;
+/// Wall-clock time of a plugin call.
+pub const PLUGIN_WALL_MS_DEFAULT: u32 = 50;
+/// Ceiling of a binding's wall time.
+pub const PLUGIN_WALL_MS_CAP: u32 = 1_000;
+/// Linear memory of a plugin instance.
+pub const PLUGIN_MEMORY_BYTES_DEFAULT: u32 = 16 << 20;
+/// Ceiling of a binding's memory.
+pub const PLUGIN_MEMORY_BYTES_CAP: u32 = 256 << 20;
+/// Fields a plugin may ask for.
+pub const PLUGIN_FIELDS_MAX: usize = 64;
+/// Tags a plugin may hint.
+pub const PLUGIN_TAGS_MAX: usize = 1_024;
+/// Destinations a selector may declare.
+pub const PLUGIN_DESTINATIONS_MAX: usize = 64;
+/// Targets a selector may name for one message.
+pub const PLUGIN_TARGETS_MAX: usize = 64;
+/// Longest log line of a plugin.
+pub const PLUGIN_LOG_LINE_BYTES_MAX: usize = 1_024;
+/// Log lines kept for one binding.
+pub const PLUGIN_LOG_LINES_MAX: usize = 256;
+/// Messages of one judging call.
+pub const JUDGE_MESSAGES_MAX: usize = 256;
+/// Column bytes of one judging call.
+pub const JUDGE_COLUMN_BYTES_MAX: usize = 256 << 10;
+/// Piece of a plugin component in one record.
+pub const PLUGIN_CHUNK_BYTES: usize = 256 << 10;
+
+/// Default size of a segment file, header included.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 256 << 20;
+/// Smallest `segment_bytes` the setting accepts.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Smallest segment the storage crate accepts (tests).
+pub const SEGMENT_BYTES_FLOOR: u64 = 16 << 10;
+/// Bytes an entry aims at.
+pub const ENTRY_BYTES_TARGET: usize = 64 << 10;
+/// Payload bytes of one entry at most, heads not counted.
+pub const ENTRY_BYTES_MAX: usize = 16 << 20;
+/// Records of one entry at most (`Ordinal` is a u16).
+pub const ENTRY_RECORDS_MAX: usize = 4_096;
+/// Proposed bytes of a shard not yet answered.
+pub const SHARD_INFLIGHT_BYTES_MAX: usize = 64 << 20;
+/// Publishes of a topic waiting to be judged.
+pub const TOPIC_WAITING_MAX: usize = 8_192;
+/// Entries between two outcome-hash exchanges.
+pub const OUTCOME_HASH_ENTRIES: u64 = 4_096;
+/// How often a stale decision is taken again before 503.
+pub const STALE_RETRIES_MAX: u32 = 3;
+/// Slewing of stamps towards the wall clock, ms per second.
+pub const STAMP_SLEW_MS_PER_S: u64 = 5;
+
+const _: () = assert!(MESSAGE_BYTES_DEFAULT <= MESSAGE_BYTES_CAP);
+const _: () = assert!(MESSAGE_BYTES_CAP as usize <= ENTRY_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX <= ENTRY_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_TARGET <= ENTRY_BYTES_MAX);
+const _: () = assert!(BATCH_MESSAGES_MAX <= ENTRY_RECORDS_MAX);
+const _: () = assert!(ENTRY_RECORDS_MAX <= u16::MAX as usize);
+const _: () = assert!(SEGMENT_BYTES_FLOOR <= SEGMENT_BYTES_MIN && SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT);
+const _: () = assert!(LEASE_MS_MIN <= LEASE_MS_DEFAULT && LEASE_MS_DEFAULT <= LEASE_MS_MAX);
+const _: () = assert!(PUBLISH_BODY_BYTES_MAX > BATCH_BYTES_MAX);

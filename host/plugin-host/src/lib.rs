@@ -1,0 +1,1 @@
+//! The sandbox: wasmtime behind limits, pools and one file per WIT interface.

@@ -1,0 +1,1 @@
+//! Replicated commands and their pure application.

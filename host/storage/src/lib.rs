@@ -1,0 +1,1 @@
+//! Files: CommitLog, ConsumeQueues, derived state, recovery.

@@ -1,0 +1,1 @@
+//! Write Pointsman plugins in Rust.
