@@ -1,0 +1,297 @@
+//! What the use cases need from outside: a replicated shard, and judges.
+//!
+//! `consensus` implements [`Shard`]; the binary adapts `plugin-host` to [`Judges`]; tests fake both.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::MappedRwLockReadGuard;
+use pointsman_model::judge::{CallLimits, Column, Context, Kind, OnFailure, Plan, Target, Verdict};
+use pointsman_model::queue_entry::QueueEntry;
+use pointsman_model::record::Record;
+use pointsman_model::{
+    BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+};
+use pointsman_state_machine::state::Retry;
+use pointsman_state_machine::{Outcome, State};
+use tokio::sync::{oneshot, watch};
+
+use crate::error::Complaint;
+
+/// A future behind a port.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One Raft group with its log and its state.
+pub trait Shard: Send + Sync + 'static {
+    /// Which shard.
+    fn id(&self) -> ShardId;
+
+    /// The term this node leads in, with everything applied that was committed before it; `None` elsewhere.
+    fn leadership(&self) -> Option<Term>;
+
+    /// Hands an entry to the log. Entries are proposed in the order of these calls; the call itself never waits.
+    /// The reply comes after fsync on a majority and `apply`, or says that nothing was proposed.
+    fn propose(&self, proposal: Proposal, reply: oneshot::Sender<Result<Committed, ProposeError>>);
+
+    /// The applied state, locked for reading: short use, never across an await.
+    fn state(&self) -> MappedRwLockReadGuard<'_, State>;
+
+    /// The stamp that an entry proposed now would get: what leases and due times are compared with.
+    fn now(&self) -> Timestamp;
+
+    /// Entries of a queue from `from` upward, at most `max`; empty at the tail.
+    ///
+    /// # Errors
+    /// [`ReadError::Expired`] below the first offset kept.
+    fn queue(&self, topic: TopicId, queue: QueueId, from: QueueOffset, max: usize) -> Result<Vec<QueueEntry>, ReadError>;
+
+    /// First offset of a queue whose message lies after this place of the log; the end if there is none.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn offset_after(&self, topic: TopicId, queue: QueueId, place: (LogIndex, Ordinal)) -> Result<QueueOffset, ReadError>;
+
+    /// First offset of a queue stored at or after a time; the end if there is none.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn offset_at(&self, topic: TopicId, queue: QueueId, time: Timestamp) -> Result<QueueOffset, ReadError>;
+
+    /// The verified record of a queue entry.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn record(&self, entry: &QueueEntry) -> Result<Record, ReadError>;
+
+    /// The message with this place, with its offset; `None` if there is none, or if it was refused.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn find(&self, term: Term, index: LogIndex, ordinal: Ordinal) -> Result<Option<Found>, ReadError>;
+
+    /// Places of messages of a topic with this key hash, newest first. Equal hashes are the caller's to tell apart.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn by_key(&self, topic: TopicId, key_hash: u64, max: usize) -> Result<Vec<(LogIndex, Ordinal)>, ReadError>;
+
+    /// Messages of a group whose next attempt is due, the earliest first.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn due(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<Retry>, ReadError>;
+
+    /// When the next message of a group's retry set is due.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn next_due(&self, group: GroupId) -> Result<Option<Timestamp>, ReadError>;
+
+    /// The retry row of one message.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn retry(&self, group: GroupId, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<Option<Retry>, ReadError>;
+
+    /// The bytes of an uploaded component.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError>;
+
+    /// Follows the index of the last applied entry.
+    fn applied(&self) -> watch::Receiver<LogIndex>;
+}
+
+/// An entry to propose.
+pub struct Proposal {
+    /// The term in which everything in it was decided; refused in another.
+    pub term: Term,
+    /// How many records.
+    pub count: u32,
+    /// The records, one after another (`model::record`).
+    pub records: Bytes,
+    /// `model::record::records_crc` of them.
+    pub records_crc: u32,
+    /// Told earlier than the reply, for weaker acks.
+    pub early: Option<Arc<dyn EarlyAck>>,
+}
+
+/// Hears what the log does with an entry before it is committed.
+pub trait EarlyAck: Send + Sync + 'static {
+    /// The entry has its place in the log, in memory.
+    fn appended(&self, term: Term, index: LogIndex);
+    /// This node has fsynced the entry, or failed to.
+    fn fsynced(&self, ok: bool);
+}
+
+/// A committed and applied entry.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its term.
+    pub term: Term,
+    /// Its index.
+    pub index: LogIndex,
+    /// Its stamp.
+    pub stamp: Timestamp,
+    /// One outcome a record.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Why an entry has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Surely not proposed: this node does not lead, or no longer in that term.
+    NotLeader,
+    /// Surely not proposed: too much is under way.
+    Overloaded,
+    /// Surely not proposed: no room for the next segment.
+    DiskFull,
+    /// A write or fsync failed earlier; the shard takes no more here.
+    StorageFailed(String),
+    /// Proposed; nobody knows what became of it.
+    OutcomeUnknown,
+}
+
+/// Why something stored could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Trimmed or purged.
+    #[error("below {earliest}, the first offset kept")]
+    Expired {
+        /// First offset kept.
+        earliest: QueueOffset,
+    },
+    /// Damaged, or the disk failed.
+    #[error("{0}")]
+    Storage(String),
+}
+
+/// A message found by its id.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its record.
+    pub record: Record,
+    /// Its offset.
+    pub offset: QueueOffset,
+    /// Its store time.
+    pub stored_at: Timestamp,
+}
+
+/// The plugin host, as the use cases see it.
+pub trait Judges: Send + Sync + 'static {
+    /// Checks a component, compiles it off the request path and smoke-calls it.
+    fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspection, Vec<Complaint>>>;
+
+    /// The plugins that come with the broker.
+    fn builtins(&self) -> Vec<Builtin>;
+
+    /// Runs `init` in a fresh instance, as a binding's PUT does. `Err` holds the plugin's words.
+    fn try_init(&self, spec: JudgeSpec) -> BoxFuture<'_, Result<Plan, String>>;
+
+    /// Makes a judge; compiles the component if this node has not yet. `Err` says why it cannot run here.
+    fn bind(&self, spec: JudgeSpec) -> BoxFuture<'_, Result<Arc<dyn Judge>, String>>;
+}
+
+/// A component that passed its inspection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Kind of plugin.
+    pub kind: Kind,
+    /// sha256.
+    pub digest: [u8; 32],
+    /// Imports by name.
+    pub imports: Vec<String>,
+    /// What it remarked.
+    pub warnings: Vec<String>,
+    /// How long the compilation took.
+    pub compile_ms: u32,
+}
+
+/// A plugin that comes with the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Builtin {
+    /// Its name, without `builtin/`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// sha256.
+    pub digest: [u8; 32],
+    /// The component.
+    pub bytes: Bytes,
+}
+
+/// Which plugin, how configured, how bounded.
+#[derive(Clone, Debug)]
+pub struct JudgeSpec {
+    /// Whose it is; instances are never shared between tenants.
+    pub tenant: TenantId,
+    /// The binding, or `None` for a stream's own filter.
+    pub binding: Option<BindingId>,
+    /// Its generation.
+    pub generation: Generation,
+    /// Name for logs and metrics.
+    pub name: String,
+    /// Kind of plugin.
+    pub kind: Kind,
+    /// sha256 of the component.
+    pub digest: [u8; 32],
+    /// The component.
+    pub bytes: Bytes,
+    /// Config handed to `init`.
+    pub config: Bytes,
+    /// Limits of a call.
+    pub limits: CallLimits,
+    /// What the binding does with a message that could not be judged.
+    pub on_failure: OnFailure,
+}
+
+/// A bound plugin.
+pub trait Judge: Send + Sync + 'static {
+    /// What `init` asked for.
+    fn plan(&self) -> &Plan;
+    /// Judges `n` messages; `columns` in the order of the plan. One verdict a message.
+    fn filter(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<bool>>>;
+    /// Places `n` messages. One verdict a message; no target is "unroutable".
+    fn select(&self, context: Context, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Vec<Target>>>>;
+    /// Counts a hint that would have skipped a message the plugin accepts.
+    fn record_bad_hint(&self);
+    /// What it did so far.
+    fn stats(&self) -> JudgeStats;
+    /// Its last log lines, the oldest first.
+    fn logs(&self) -> Vec<LogLine>;
+}
+
+/// What a binding's plugin did since this node bound it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JudgeStats {
+    /// Calls.
+    pub calls: u64,
+    /// Messages judged.
+    pub messages: u64,
+    /// Failures, in the order of [`pointsman_model::judge::Failure::ALL`].
+    pub failures: [u64; 7],
+    /// The breaker is open: calls are refused until it closes.
+    pub breaker_open: bool,
+    /// Fuel burned.
+    pub fuel: u64,
+    /// Time in the sandbox a message, ns.
+    pub ns_per_message: u64,
+}
+
+/// A line that a plugin logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// When, on this node's clock.
+    pub at: Timestamp,
+    /// 0 trace … 4 error.
+    pub level: u8,
+    /// The text, cut to its limit.
+    pub text: String,
+}

@@ -1,0 +1,356 @@
+//! What the use cases take and answer: plain values, without JSON.
+
+use bytes::Bytes;
+use pointsman_model::message::NewMessage;
+use pointsman_model::record::Record;
+use pointsman_model::{MessageId, QueueId, QueueOffset, Timestamp};
+use pointsman_state_machine::command::{Durability, Expect, PublishHead};
+
+/// A written object and what the write was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written<T> {
+    /// The object as it is now.
+    pub object: T,
+    /// It is new (201), else it was replaced (200).
+    pub created: bool,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    /// The items, in order of their names.
+    pub items: Vec<T>,
+    /// Where the next page starts, opaque and signed; `None` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// What a list call asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Items at most; 0 is the default.
+    pub limit: u32,
+    /// Where to go on.
+    pub cursor: Option<String>,
+}
+
+/// One publish call.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// The messages; their shape is checked by the caller ([`NewMessage::validate`]).
+    pub messages: Vec<NewMessage>,
+    /// The ack asked for; the topic's durability if absent.
+    pub ack: Option<Durability>,
+    /// All or nothing.
+    pub atomic: bool,
+}
+
+/// A message taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishReceipt {
+    /// Its id; `None` where the ack came too early to know.
+    pub id: Option<MessageId>,
+    /// Topic of the first target.
+    pub topic: String,
+    /// Its queue, if known.
+    pub queue: Option<QueueId>,
+    /// Its offset, if known.
+    pub offset: Option<QueueOffset>,
+    /// Its store time, if known.
+    pub stored_at: Option<Timestamp>,
+    /// What the answer stands for.
+    pub durability: Durability,
+    /// More than one target: all of them, the first included.
+    pub targets: Vec<PublishTarget>,
+}
+
+/// One place a message went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishTarget {
+    /// Topic.
+    pub topic: String,
+    /// Queue.
+    pub queue: QueueId,
+    /// Offset, if known.
+    pub offset: Option<QueueOffset>,
+}
+
+/// A stored message.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// Name of its topic.
+    pub topic: pointsman_model::Name,
+    /// Its offset.
+    pub offset: QueueOffset,
+    /// Its store time.
+    pub stored_at: Timestamp,
+    /// Queue, priority, born time, head and body.
+    pub record: Record,
+}
+
+impl StoredMessage {
+    /// The head, borrowed from the record.
+    ///
+    /// # Errors
+    /// The record's head is not what `publish` writes.
+    pub fn head(&self) -> Result<PublishHead<'_>, crate::Error> {
+        postcard::from_bytes(&self.record.head).map_err(|e| crate::Error::Internal(format!("message head: {e}")))
+    }
+
+    /// When it expires, if it has a TTL.
+    #[must_use]
+    pub fn expires_at(&self, head: &PublishHead<'_>) -> Option<Timestamp> {
+        (head.ttl_ms > 0).then(|| self.stored_at.plus_ms(head.ttl_ms))
+    }
+}
+
+/// One lease call, defaults filled in where `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// Messages at most.
+    pub max_messages: Option<u32>,
+    /// Body bytes at most; the first message is always given.
+    pub max_bytes: Option<u32>,
+    /// How long to wait for a first message.
+    pub wait_ms: u64,
+    /// Lease time; the group's if absent.
+    pub lease_ms: Option<u64>,
+    /// Who asks.
+    pub client_id: Option<String>,
+}
+
+/// A lease.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// What settles it.
+    pub receipt: String,
+    /// When it runs out.
+    pub expires_at: Timestamp,
+    /// Which delivery this is, from 1.
+    pub attempt: u16,
+    /// The message.
+    pub message: StoredMessage,
+}
+
+/// One item of a settle call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettleRequest {
+    /// As given out.
+    pub receipt: String,
+    /// The consumer's word.
+    pub op: SettleOp,
+    /// Nack, release: when again.
+    pub delay_ms: Option<u64>,
+    /// Extend: for how long from now on.
+    pub lease_ms: Option<u64>,
+    /// Nack: why.
+    pub reason: Option<String>,
+}
+
+/// A consumer's word about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleOp {
+    /// Done.
+    Ack,
+    /// Not done; counts as an attempt.
+    Nack,
+    /// More time.
+    Extend,
+    /// Give back; the attempt does not count.
+    Release,
+}
+
+/// What became of a settle item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettleResult {
+    /// As given.
+    pub receipt: String,
+    /// What became of it.
+    pub status: SettleStatus,
+    /// After an extension.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The status words of a settle answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettleStatus {
+    /// Ended now.
+    Settled,
+    /// Runs on.
+    Extended,
+    /// Had ended before by its consumer's word; no failure.
+    AlreadySettled,
+    /// Had run out.
+    LeaseExpired,
+    /// Not a receipt of this group.
+    Invalid,
+}
+
+/// Where a topic stream starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum From {
+    /// After the last message.
+    #[default]
+    Latest,
+    /// At the first message kept.
+    Earliest,
+    /// At the first message stored at or after a time.
+    Time(Timestamp),
+    /// After the message of a cursor.
+    Cursor(String),
+}
+
+/// What a topic stream shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamRequest {
+    /// Where it starts.
+    pub from: From,
+    /// A tag expression, judged by the built-in `tags`.
+    pub tags: Option<String>,
+    /// A group's filter.
+    pub filter: Option<FilterSpec>,
+    /// Only these queues; all if empty.
+    pub queues: Vec<QueueId>,
+    /// Ends after so many messages.
+    pub max_events: Option<u64>,
+    /// Ends after so long.
+    pub max_ms: Option<u64>,
+    /// Ends where the topic ended when the stream was opened.
+    pub until_tail: bool,
+}
+
+/// A filter as a group or a stream names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterSpec {
+    /// `{"tags": …}`.
+    Tags(String),
+    /// `{"plugin": …}`.
+    Plugin {
+        /// Name, `builtin/…` for a built-in.
+        plugin: String,
+        /// The newest at PUT time if absent.
+        version: Option<String>,
+        /// JSON text.
+        config: Bytes,
+    },
+}
+
+/// What a topic stream says.
+#[derive(Clone, Debug)]
+pub enum StreamEvent {
+    /// First event.
+    Open {
+        /// Topics shown.
+        topics: Vec<String>,
+        /// It goes on from a cursor.
+        resumed: bool,
+    },
+    /// A message, and the cursor after it.
+    Message {
+        /// The message.
+        message: Box<StoredMessage>,
+        /// What `Last-Event-ID` takes to go on after it.
+        cursor: String,
+    },
+    /// The tail is reached; said once.
+    CaughtUp,
+    /// Offsets `from..to` of a queue are gone.
+    Gap {
+        /// Topic.
+        topic: String,
+        /// Queue.
+        queue: QueueId,
+        /// First offset that is gone.
+        from: u64,
+        /// First offset that is there.
+        to: u64,
+        /// `retention`, `purged` or `slow`.
+        cause: &'static str,
+    },
+    /// A passing failure; the stream ends and may be resumed.
+    Failed(crate::Error),
+    /// The node is shutting down; the stream ends.
+    Drain,
+}
+
+/// A group to create or replace; defaults are filled in by the caller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupSettings {
+    /// Topics and filters.
+    pub topics: Vec<(String, Option<FilterSpec>)>,
+    /// Where a new topic starts.
+    pub start: pointsman_state_machine::command::Start,
+    /// Default lease time.
+    pub lease_ms: u64,
+    /// Deliveries are 1 + this.
+    pub max_retries: u16,
+    /// Most leases at once.
+    pub max_inflight: u32,
+    /// How long dead letters are kept.
+    pub dlq_retention_ms: u64,
+}
+
+/// A binding to create or replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingSettings {
+    /// Kind of plugin.
+    pub slot: pointsman_state_machine::command::Slot,
+    /// Topic, where the slot names one.
+    pub topic: Option<String>,
+    /// Group, where the slot names one.
+    pub group: Option<String>,
+    /// Plugin, `builtin/…` for a built-in.
+    pub plugin: String,
+    /// Version.
+    pub version: String,
+    /// JSON text, `{}` if absent.
+    pub config: Bytes,
+    /// Selector: place messages with an ordering key too.
+    pub keyed: bool,
+    /// The kind's default if absent.
+    pub on_failure: Option<pointsman_state_machine::command::FailurePolicy>,
+    /// Fuel of a call.
+    pub fuel: Option<u64>,
+    /// Linear memory.
+    pub memory_bytes: Option<u32>,
+    /// Wall-clock time of a call.
+    pub wall_ms: Option<u32>,
+}
+
+/// A version of a plugin, uploaded or built in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginVersionView {
+    /// Name, `builtin/…` for a built-in.
+    pub name: String,
+    /// Semantic version.
+    pub version: String,
+    /// sha256.
+    pub digest: [u8; 32],
+    /// Kind.
+    pub kind: pointsman_model::judge::Kind,
+    /// Imports by name.
+    pub imports: Vec<String>,
+    /// Bytes of the component.
+    pub size_bytes: u64,
+    /// How long its compilation took.
+    pub compile_ms: u32,
+    /// What the inspection remarked.
+    pub warnings: Vec<String>,
+    /// When it was uploaded; `None` for a built-in.
+    pub created_at: Option<Timestamp>,
+}
+
+/// One queue of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueView {
+    /// Queue.
+    pub queue: QueueId,
+    /// First offset kept.
+    pub earliest: u64,
+    /// Offset of the next message.
+    pub latest: u64,
+}
+
+/// A precondition, as HTTP states it. Revisions are the objects' own.
+pub type Precondition = Expect;

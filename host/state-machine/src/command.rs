@@ -1,0 +1,398 @@
+//! The heads of the records, as postcard writes them. `FORMATS.md`, Commands.
+//!
+//! Field order is the format: fields and variants are added at the end only. The record's header carries kind,
+//! tenant, topic, queue, priority, generation and born time; a publish's payload and a plugin's bytes are the body.
+
+use serde::{Deserialize, Serialize};
+
+/// Head of a `publish` record. Borrowed, so that `apply` copies nothing it does not keep.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PublishHead<'a> {
+    /// Media type of the payload.
+    #[serde(borrow)]
+    pub content_type: Option<&'a str>,
+    /// The tag.
+    #[serde(borrow)]
+    pub tag: Option<&'a str>,
+    /// Keys for look-ups.
+    #[serde(borrow)]
+    pub keys: Vec<&'a str>,
+    /// The ordering key.
+    #[serde(borrow)]
+    pub ordering_key: Option<&'a str>,
+    /// Names and values in the order given.
+    #[serde(borrow)]
+    pub properties: Vec<(&'a str, &'a str)>,
+    /// Time to live from the store time on; 0 is none.
+    pub ttl_ms: u64,
+    /// The producer's `traceparent`.
+    #[serde(borrow)]
+    pub trace: Option<&'a str>,
+    /// How the queue was chosen.
+    pub placement: Placement,
+    /// Bindings that judged this message, with the generation they ran under.
+    pub judged: Vec<Judged>,
+    /// Set when a selector sent the message from another topic: that topic, whose generation is fenced too.
+    pub source: Option<Source>,
+}
+
+/// How the queue of a message was chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Placement {
+    /// The producer named it.
+    Explicit,
+    /// By the ordering key's slot.
+    Slot,
+    /// A selector named it.
+    Selector,
+    /// The selector failed; its binding falls back to the hash.
+    Fallback,
+    /// Round robin.
+    #[default]
+    RoundRobin,
+}
+
+/// A binding that judged a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The binding.
+    pub binding: u32,
+    /// The generation of its topic when it judged.
+    pub generation: u32,
+}
+
+/// The topic a message was published to, where a selector sent it elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The topic.
+    pub topic: u32,
+    /// Its generation when the selector ran.
+    pub generation: u32,
+}
+
+/// Head of a `settle` record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settle {
+    /// The group.
+    pub group: u32,
+    /// Outcomes come back in this order.
+    pub items: Vec<SettleItem>,
+}
+
+/// One lease that ends by its consumer's word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettleItem {
+    /// What was leased.
+    pub lease: LeaseRef,
+    /// The consumer's word.
+    pub op: SettleOp,
+}
+
+/// A delivery: which message, and the how-manieth time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaseRef {
+    /// The topic.
+    pub topic: u32,
+    /// The queue.
+    pub queue: u16,
+    /// The offset.
+    pub offset: u64,
+    /// Settling is compare-and-set on this.
+    pub attempt: u16,
+}
+
+/// A consumer's word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SettleOp {
+    /// Done.
+    Ack,
+    /// Not done; again after a while.
+    Nack(AttemptEnd),
+}
+
+/// How an attempt ended badly, and when the next is due.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AttemptEnd {
+    /// Delay from the entry's stamp on: the retry decision, taken before the proposal.
+    pub delay_ms: u64,
+    /// When the attempt was delivered, ms; 0 if the leader that delivered it is gone.
+    pub delivered_at: u64,
+    /// The consumer's words.
+    pub reason: Option<String>,
+    /// Who had it.
+    pub client_id: Option<String>,
+}
+
+/// Head of an `expire` record: leases that ran out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expire {
+    /// The group.
+    pub group: u32,
+    /// The leases.
+    pub items: Vec<(LeaseRef, AttemptEnd)>,
+}
+
+/// Head of a `skip` record: offsets of the header's topic and queue that the group's filter refused, or that expired by
+/// TTL. Fenced by the group's generation in the header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Skip {
+    /// The group.
+    pub group: u32,
+    /// Half-open ranges of offsets, ascending.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// Head of a `config-put` record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigPut {
+    /// What the caller demands of the object before the write.
+    pub expect: Expect,
+    /// The object as it shall be.
+    pub object: Object,
+}
+
+/// Head of a `config-delete` record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigDelete {
+    /// What the caller demands of the object before the write.
+    pub expect: Expect,
+    /// The object that goes.
+    pub target: Target,
+}
+
+/// A precondition on an object's revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expect {
+    /// None.
+    #[default]
+    Anything,
+    /// `If-None-Match: *`.
+    Absent,
+    /// `If-Match: *`.
+    Present,
+    /// `If-Match` with these revisions.
+    Revision(Vec<u64>),
+}
+
+/// A configuration object to create or replace. Names, not ids: `apply` looks them up and allocates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Object {
+    /// Metadata shard: a tenant's id and home.
+    TenantHome {
+        /// Name of the tenant.
+        name: String,
+        /// Home shard, used when the tenant is new.
+        shard: u16,
+    },
+    /// Home shard: the tenant itself, under the id that the metadata shard gave.
+    Tenant {
+        /// Name of the tenant.
+        name: String,
+        /// Id given by the metadata shard.
+        id: u32,
+    },
+    /// Metadata shard: a key that receipts and cursors are signed with.
+    ClusterKey {
+        /// Number of the key; the newest signs.
+        id: u8,
+        /// The secret.
+        secret: [u8; 32],
+    },
+    /// A topic of the header's tenant.
+    Topic {
+        /// Name of the topic.
+        name: String,
+        /// Its settings.
+        config: TopicConfig,
+    },
+    /// A group of the header's tenant.
+    Group {
+        /// Name of the group.
+        name: String,
+        /// Its settings.
+        config: GroupConfig,
+    },
+    /// A binding of the header's tenant, named by its user.
+    Binding {
+        /// Name of the binding.
+        name: String,
+        /// Its settings.
+        config: BindingConfig,
+    },
+}
+
+/// Which configuration object goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// A topic; refused while groups or bindings use it.
+    Topic(String),
+    /// A group; takes its bindings, cursors and retry set along.
+    Group(String),
+    /// A binding that its user named.
+    Binding(String),
+    /// A plugin version; refused while bindings use it.
+    PluginVersion(String, String),
+}
+
+/// Settings of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicConfig {
+    /// `None` keeps the number, or takes the default for a new topic.
+    pub queues: Option<u16>,
+    /// How long messages are kept.
+    pub retention_ms: u64,
+    /// How many bytes are kept.
+    pub retention_bytes: Option<u64>,
+    /// Largest body.
+    pub max_message_bytes: u32,
+    /// How long a dedup key is remembered.
+    pub dedup_window_ms: u64,
+    /// What an acknowledged publish means by default.
+    pub durability: Durability,
+    /// Whether deliveries are traced.
+    pub trace_all: bool,
+}
+
+/// What an acknowledged publish means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// Fsynced on a majority and applied on the leader.
+    #[default]
+    Quorum,
+    /// Fsynced on the leader.
+    Leader,
+    /// Taken by the leader.
+    None,
+}
+
+/// Settings of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupConfig {
+    /// The topics and their filters.
+    pub topics: Vec<GroupTopic>,
+    /// Where a new topic of the group starts.
+    pub start: Start,
+    /// Default lease time.
+    pub lease_ms: u64,
+    /// Deliveries are 1 + this.
+    pub max_retries: u16,
+    /// Most leases at once.
+    pub max_inflight: u32,
+    /// How long dead letters are kept.
+    pub dlq_retention_ms: u64,
+}
+
+/// A topic of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupTopic {
+    /// Name of the topic.
+    pub topic: String,
+    /// The filter, as given and as resolved by the leader.
+    pub filter: Option<Shorthand>,
+    /// For [`Start::Time`]: first offset at or after it, per queue, found by the leader.
+    pub start_offsets: Vec<u64>,
+}
+
+/// A filter written in a group; stored as the binding `{group}:{topic}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shorthand {
+    /// `Some` if it was written as `{"tags": …}`: the expression as given.
+    pub tags: Option<String>,
+    /// What it stands for.
+    pub binding: BindingConfig,
+}
+
+/// Where a group starts in a topic that is new to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start {
+    /// At the end.
+    #[default]
+    Latest,
+    /// At the first message kept.
+    Earliest,
+    /// At the first message stored at or after this time, ms.
+    Time(u64),
+}
+
+/// Settings of a binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingConfig {
+    /// Kind of plugin, as in the API.
+    pub slot: Slot,
+    /// Name of the topic, where the slot names one.
+    pub topic: Option<String>,
+    /// Name of the group, where the slot names one.
+    pub group: Option<String>,
+    /// Name of the plugin, `builtin/…` for the ones that come with the broker.
+    pub plugin: String,
+    /// Version of the plugin.
+    pub version: String,
+    /// Digest of a built-in; an uploaded plugin's is looked up by `apply`.
+    pub builtin_digest: Option<[u8; 32]>,
+    /// Config bytes handed to `init`: the JSON text as given, `{}` if absent.
+    pub config: Vec<u8>,
+    /// Selector: also place messages with an ordering key.
+    pub keyed: bool,
+    /// What happens to a message the plugin could not judge.
+    pub on_failure: FailurePolicy,
+    /// Limits of a call; `None` is the default.
+    pub fuel: Option<u64>,
+    /// Linear memory.
+    pub memory_bytes: Option<u32>,
+    /// Wall-clock time.
+    pub wall_ms: Option<u32>,
+}
+
+/// The kinds of plugin that can be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Slot {
+    /// Where a message goes.
+    Selector,
+    /// Whether a group sees it.
+    Filter,
+}
+
+/// What happens to a message the plugin could not judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailurePolicy {
+    /// Selector: by hash.
+    Hash,
+    /// Selector: refuse the publish.
+    Refuse,
+    /// Filter: deliver.
+    Deliver,
+    /// Filter: skip.
+    Skip,
+    /// Filter: stop until it behaves.
+    Pause,
+}
+
+/// Head of a `plugin-chunk` record; the body is the piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginChunk {
+    /// sha256 of the whole component.
+    pub digest: [u8; 32],
+    /// Which piece, from 0; all but the last are [`pointsman_model::limits::PLUGIN_CHUNK_BYTES`] long.
+    pub chunk: u32,
+}
+
+/// Head of a `plugin-commit` record: the pieces become a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginCommit {
+    /// Name of the plugin.
+    pub name: String,
+    /// Semantic version.
+    pub version: String,
+    /// sha256 of the whole component.
+    pub digest: [u8; 32],
+    /// Kind of plugin.
+    pub slot: Slot,
+    /// Bytes of the component.
+    pub size_bytes: u32,
+    /// Imports by name.
+    pub imports: Vec<String>,
+    /// What the inspection remarked.
+    pub warnings: Vec<String>,
+    /// How long the compilation took on the leader.
+    pub compile_ms: u32,
+}

@@ -1,0 +1,104 @@
+//! What a record came to, and why one is refused.
+
+use pointsman_model::{Generation, LogIndex, Ordinal, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId};
+
+/// What one record came to. In the order of the records of an entry.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A message is visible.
+    Published(Published),
+    /// Each item of a settle or expire record, in order.
+    Settled(Vec<Settlement>),
+    /// A range is skipped.
+    Skipped,
+    /// A configuration object is written.
+    Configured {
+        /// It is new.
+        created: bool,
+        /// Nothing differed, so nothing changed.
+        unchanged: bool,
+        /// Its revision now.
+        revision: u64,
+        /// Its id.
+        id: u32,
+    },
+    /// A configuration object is gone.
+    Deleted,
+    /// A piece of a plugin is stored.
+    ChunkStored,
+    /// Nothing happened, for this reason.
+    Refused(Refusal),
+}
+
+/// A visible message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Term of its entry.
+    pub term: Term,
+    /// Index of its entry.
+    pub index: LogIndex,
+    /// Its place in the entry.
+    pub ordinal: Ordinal,
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Its offset.
+    pub offset: QueueOffset,
+    /// Its store time.
+    pub stored_at: Timestamp,
+}
+
+/// What became of one lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It ended now.
+    Settled,
+    /// It had ended by its consumer's word.
+    AlreadySettled,
+    /// It had run out.
+    Expired,
+    /// Topic, queue or offset are not the group's.
+    Unknown,
+    /// The group's retry set is full; nothing changed.
+    RetrySetFull,
+}
+
+/// Why nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Decided under another generation; decide again. Holds the one that is.
+    Stale(Generation),
+    /// The record makes no sense to this release. Holds what.
+    Malformed(String),
+    /// No such tenant.
+    TenantNotFound,
+    /// No such topic. Holds the name, or nothing where the record has an id.
+    TopicNotFound(String),
+    /// No such group.
+    GroupNotFound,
+    /// No such binding.
+    BindingNotFound,
+    /// No such plugin version. Holds `name@version`.
+    PluginNotFound(String),
+    /// The topic has no such queue.
+    QueueNotFound(QueueId),
+    /// Queues only grow. Holds how many there are.
+    FewerQueues(u16),
+    /// Another object holds the name or the place. Holds its name.
+    AlreadyExists(String),
+    /// Others use it. Holds their names.
+    InUse(Vec<String>),
+    /// Revision or presence is not what the caller demands.
+    PreconditionFailed,
+    /// The plugin is of another kind than the slot.
+    WrongSlot,
+    /// Pieces of the plugin are missing.
+    PluginIncomplete,
+    /// Another record of the same unit was refused.
+    UnitRefused,
+    /// An id is taken by another tenant. Holds the id.
+    TenantIdTaken(TenantId),
+}

@@ -1,0 +1,253 @@
+//! What a shard knows, as the use cases read it.
+//!
+//! All of it is rebuilt from stored rows at start ([`crate::table`]) and changed by `apply` alone. Maps are ordered:
+//! no outcome may depend on a hasher.
+
+mod cursor;
+mod slots;
+
+use std::collections::BTreeMap;
+
+use pointsman_model::{BindingId, Generation, GroupId, Name, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId};
+use serde::{Deserialize, Serialize};
+
+pub use cursor::Cursor;
+pub use slots::SlotTable;
+
+use crate::command;
+
+/// The typed state of one shard.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Tenants whose home is this shard.
+    pub tenants: BTreeMap<TenantId, Tenant>,
+    /// Their ids by name.
+    pub tenants_by_name: BTreeMap<Name, TenantId>,
+    /// Metadata shard: every tenant's id and home.
+    pub homes: BTreeMap<Name, TenantHome>,
+    /// Metadata shard: keys that receipts and cursors are signed with.
+    pub cluster_keys: BTreeMap<u8, [u8; 32]>,
+    /// Topics.
+    pub topics: BTreeMap<TopicId, Topic>,
+    /// Their ids by tenant and name.
+    pub topics_by_name: BTreeMap<(TenantId, Name), TopicId>,
+    /// Groups.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// Their ids by tenant and name.
+    pub groups_by_name: BTreeMap<(TenantId, Name), GroupId>,
+    /// Bindings, shorthand filters included.
+    pub bindings: BTreeMap<BindingId, Binding>,
+    /// Their ids by tenant and name.
+    pub bindings_by_name: BTreeMap<(TenantId, Name), BindingId>,
+    /// Uploaded plugin versions.
+    pub plugins: BTreeMap<PluginVersionId, PluginVersion>,
+    /// Their ids by tenant, name and version.
+    pub plugins_by_name: BTreeMap<(TenantId, Name), BTreeMap<String, PluginVersionId>>,
+    /// Ends of every queue.
+    pub queues: BTreeMap<(TopicId, QueueId), QueueEnds>,
+    /// Cursors of every group in every queue.
+    pub cursors: BTreeMap<(GroupId, TopicId, QueueId), Cursor>,
+    /// Messages in each group's retry set.
+    pub retrying: BTreeMap<GroupId, u64>,
+}
+
+/// A tenant at home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name.
+    pub name: Name,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Changed by each write to it.
+    pub revision: u64,
+}
+
+/// Where a tenant lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantHome {
+    /// Its id.
+    pub id: TenantId,
+    /// Its home shard.
+    pub shard: pointsman_model::ShardId,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Changed by each write to it.
+    pub revision: u64,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its id.
+    pub id: TopicId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: Name,
+    /// Its settings; `queues` is always `Some`.
+    pub config: command::TopicConfig,
+    /// Bumped by each change of it or of its selector.
+    pub generation: Generation,
+    /// Changed by each write to it.
+    pub revision: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Ordering-key slots.
+    pub slots: SlotTable,
+}
+
+impl Topic {
+    /// How many queues it has.
+    #[must_use]
+    pub fn queues(&self) -> u16 {
+        self.config.queues.unwrap_or(pointsman_model::limits::QUEUES_DEFAULT)
+    }
+}
+
+/// A consumer group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Its id.
+    pub id: GroupId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: Name,
+    /// Its settings, as last written.
+    pub config: command::GroupConfig,
+    /// Ids of the topics in `config.topics`, in the same order.
+    pub topic_ids: Vec<TopicId>,
+    /// Bumped by each change of it or of its filters.
+    pub generation: Generation,
+    /// Changed by each write to it.
+    pub revision: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// A binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Its id.
+    pub id: BindingId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name, `{group}:{topic}` for a shorthand filter.
+    pub name: Name,
+    /// Its settings.
+    pub config: command::BindingConfig,
+    /// Id of the topic it names.
+    pub topic: Option<TopicId>,
+    /// Id of the group it names.
+    pub group: Option<GroupId>,
+    /// sha256 of the component.
+    pub digest: [u8; 32],
+    /// Generation of its target when it was written: which code judged is told by this.
+    pub generation: Generation,
+    /// Changed by each write to it.
+    pub revision: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Written in a group, not by name.
+    pub shorthand: bool,
+}
+
+/// An uploaded version of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginVersion {
+    /// Its id.
+    pub id: PluginVersionId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What was committed.
+    pub commit: command::PluginCommit,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// The ends of a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueEnds {
+    /// First offset that may still be read.
+    pub earliest: u64,
+    /// The offset the next message gets.
+    pub latest: u64,
+}
+
+/// A message of a group that waits for its next attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// The topic.
+    pub topic: u32,
+    /// The queue.
+    pub queue: u16,
+    /// The offset.
+    pub offset: u64,
+    /// The attempt that comes next, from 2.
+    pub attempt: u16,
+    /// When it is due, ms.
+    pub due: u64,
+    /// How the attempts before ended, the newest last; at most 32 are kept.
+    pub history: Vec<EndedAttempt>,
+}
+
+/// An attempt that ended badly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndedAttempt {
+    /// Which.
+    pub attempt: u16,
+    /// It ran out; else the consumer said no.
+    pub expired: bool,
+    /// When it ended, ms.
+    pub ended_at: u64,
+    /// What the leader recorded.
+    pub end: command::AttemptEnd,
+}
+
+impl State {
+    /// The topic of that name.
+    #[must_use]
+    pub fn topic(&self, tenant: TenantId, name: &str) -> Option<&Topic> {
+        self.topics_by_name.get(&(tenant, Name::internal(name))).and_then(|id| self.topics.get(id))
+    }
+
+    /// The group of that name.
+    #[must_use]
+    pub fn group(&self, tenant: TenantId, name: &str) -> Option<&Group> {
+        self.groups_by_name.get(&(tenant, Name::internal(name))).and_then(|id| self.groups.get(id))
+    }
+
+    /// The binding of that name.
+    #[must_use]
+    pub fn binding(&self, tenant: TenantId, name: &str) -> Option<&Binding> {
+        self.bindings_by_name.get(&(tenant, Name::internal(name))).and_then(|id| self.bindings.get(id))
+    }
+
+    /// The active selector of a topic.
+    #[must_use]
+    pub fn selector(&self, topic: TopicId) -> Option<&Binding> {
+        self.bindings.values().find(|b| b.config.slot == command::Slot::Selector && b.topic == Some(topic))
+    }
+
+    /// The active filter of a group for one of its topics: one for that topic beats one for all.
+    #[must_use]
+    pub fn filter(&self, group: GroupId, topic: TopicId) -> Option<&Binding> {
+        let of_group =
+            || self.bindings.values().filter(move |b| b.config.slot == command::Slot::Filter && b.group == Some(group));
+        of_group().find(|b| b.topic == Some(topic)).or_else(|| of_group().find(|b| b.topic.is_none()))
+    }
+
+    /// Ends of a queue; empty if it never had a message.
+    #[must_use]
+    pub fn ends(&self, topic: TopicId, queue: QueueId) -> QueueEnds {
+        self.queues.get(&(topic, queue)).copied().unwrap_or_default()
+    }
+
+    /// The group's floor in a queue: all below is settled. A queue younger than the group starts at 0.
+    #[must_use]
+    pub fn floor(&self, group: GroupId, topic: TopicId, queue: QueueId) -> QueueOffset {
+        self.cursors.get(&(group, topic, queue)).map_or(QueueOffset(0), Cursor::floor)
+    }
+}
