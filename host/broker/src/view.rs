@@ -189,7 +189,7 @@ pub enum SettleStatus {
 
 /// Where a topic stream starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum From {
+pub enum StreamFrom {
     /// After the last message.
     #[default]
     Latest,
@@ -205,7 +205,7 @@ pub enum From {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamRequest {
     /// Where it starts.
-    pub from: From,
+    pub from: StreamFrom,
     /// A tag expression, judged by the built-in `tags`.
     pub tags: Option<String>,
     /// A group's filter.
