@@ -174,6 +174,16 @@ pub const ENTRY_BYTES_TARGET: usize = 64 << 10;
 pub const ENTRY_BYTES_MAX: usize = 16 << 20;
 /// Records of one entry at most (`Ordinal` is a u16).
 pub const ENTRY_RECORDS_MAX: usize = 4_096;
+/// Longest frame of the log: payload, heads and framing of the largest entry.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one group commit at most, unless a single frame is longer.
+pub const GROUP_COMMIT_BYTES_MAX: usize = 8 << 20;
+/// Bytes zeroed ahead in one step.
+pub const ZERO_STEP_BYTES_MAX: usize = 1 << 20;
+/// Bytes of frames between two marks of a segment's position index.
+pub const MARK_SPACING_BYTES: u64 = 64 << 10;
+/// Default size of the log's tail cache.
+pub const TAIL_CACHE_BYTES_DEFAULT: usize = 64 << 20;
 /// Proposed bytes of a shard not yet answered.
 pub const SHARD_INFLIGHT_BYTES_MAX: usize = 64 << 20;
 /// Publishes of a topic waiting to be judged.
@@ -189,6 +199,7 @@ const _: () = assert!(MESSAGE_BYTES_DEFAULT <= MESSAGE_BYTES_CAP);
 const _: () = assert!(MESSAGE_BYTES_CAP as usize <= ENTRY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ENTRY_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_TARGET <= ENTRY_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_MAX < FRAME_BYTES_MAX && FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(BATCH_MESSAGES_MAX <= ENTRY_RECORDS_MAX);
 const _: () = assert!(ENTRY_RECORDS_MAX <= u16::MAX as usize);
 const _: () = assert!(SEGMENT_BYTES_FLOOR <= SEGMENT_BYTES_MIN && SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT);

@@ -1,0 +1,1 @@
+//! Checkpoints: the sorted, checksummed export of the state at a segment boundary.

@@ -1,0 +1,1 @@
+//! ConsumeQueue, key and position sidecars of a segment.
