@@ -1,0 +1,447 @@
+//! [`StateTree`]: the state on `lsm-tree`, which has no journal of its own and so fits behind ours.
+//!
+//! One entry = one sequence number. The active memtable takes the writes; when it is full or old it is sealed between
+//! two entries, and the flusher writes it to disk once the log has fsynced the newest entry in it. There is at most
+//! one sealed memtable, because a flush of the tree takes *all* of them: with a second one the bound of the first
+//! would not hold. While it waits the active one may grow to twice its size; then [`StateStore::write`] waits.
+//!
+//! Evidence for the traps met here: the crate's source at 3.1.10, which is pinned.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fmt, fs, io};
+
+use bytes::{Buf, Bytes};
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache, DescriptorTable, Guard, InternalValue, Memtable, SequenceNumberCounter, ValueType,
+};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use pointsman_model::LogIndex;
+
+use super::flusher::Flusher;
+use super::readers::{ReadGuard, Readers};
+use super::{Applied, Change, Items, KeyRange, Read, Result, Snapshot, StateStore, Value, Visit, damage, visible};
+use crate::Error;
+
+/// Where `applied` lies: table 0, before every other key.
+const APPLIED_KEY: &[u8] = b"\0applied";
+const APPLIED_VERSION: u8 = 1;
+const CACHE_BYTES_DEFAULT: u64 = 16 << 20;
+const FLUSH_BYTES_DEFAULT: u64 = 8 << 20;
+const FLUSH_AGE_DEFAULT: Duration = Duration::from_secs(60);
+/// Open table files of one tree.
+const DESCRIPTORS: usize = 128;
+
+/// Asks the log for the index up to which it is fsynced here; `None` while nothing is.
+pub type FsyncedIndex = Arc<dyn Fn() -> Option<LogIndex> + Send + Sync>;
+
+/// How a [`StateTree`] behaves.
+#[derive(Clone)]
+pub struct StateConfig {
+    /// The log's fsynced index. No flush passes it.
+    pub fsynced: FsyncedIndex,
+    /// A memtable of this size is sealed. The tree counts keys, values and a constant for each; memory is about twice that.
+    pub flush_bytes: u64,
+    /// A memtable with writes is sealed at this age, so that little is applied again after a restart.
+    pub flush_age: Duration,
+    /// Cached blocks of table files.
+    pub cache_bytes: u64,
+    /// Runs the flusher and the compactor as threads. Without them only [`StateStore::flush_now`] flushes (tests).
+    pub threads: bool,
+}
+
+impl StateConfig {
+    /// The defaults, bounded by `fsynced`.
+    #[must_use]
+    pub fn new(fsynced: FsyncedIndex) -> Self {
+        Self {
+            fsynced,
+            flush_bytes: FLUSH_BYTES_DEFAULT,
+            flush_age: FLUSH_AGE_DEFAULT,
+            cache_bytes: CACHE_BYTES_DEFAULT,
+            threads: true,
+        }
+    }
+}
+
+impl fmt::Debug for StateConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateConfig")
+            .field("flush_bytes", &self.flush_bytes)
+            .field("flush_age", &self.flush_age)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The state of one shard on disk. Dropping it stops its threads and flushes nothing.
+///
+/// The directory has no lock of its own: the data directory's covers it.
+pub struct StateTree {
+    shared: Arc<Shared>,
+    /// Joined on drop, after `shared` was told to stop.
+    _flusher: Option<Flusher>,
+}
+
+/// What the writer, the readers and the threads share.
+pub(super) struct Shared {
+    pub(super) tree: AnyTree,
+    pub(super) dir: PathBuf,
+    pub(super) config: StateConfig,
+    seqno: SequenceNumberCounter,
+    visible: SequenceNumberCounter,
+    pub(super) readers: Readers,
+    pub(super) writer: Mutex<Writer>,
+    /// The sealed memtable is gone, or the tree is poisoned or stopping: writers may go on.
+    pub(super) room: Condvar,
+    /// There is something to flush, or to stop for.
+    pub(super) work: Condvar,
+    /// Held by whoever flushes. Taken before `writer`.
+    pub(super) flushing: Mutex<()>,
+    /// Held by whoever compacts. Taken before `flushing`.
+    pub(super) compacting: Mutex<()>,
+}
+
+/// What one entry at a time may touch.
+pub(super) struct Writer {
+    /// The tree's active memtable, kept here so that a write does not wait for the tree's own lock, which a flush
+    /// holds over five fsyncs.
+    memtable: Arc<Memtable>,
+    pub(super) applied: Option<Applied>,
+    /// The newest entry of the sealed memtable, while there is one.
+    pub(super) sealed: Option<Applied>,
+    pub(super) flushed: Option<Applied>,
+    /// When the active memtable got its first write.
+    pub(super) first_write: Option<Instant>,
+    pub(super) poisoned: Option<Arc<str>>,
+    pub(super) stopping: bool,
+    pub(super) compaction_wanted: bool,
+}
+
+impl StateTree {
+    /// Opens or creates the tree in `dir`. What it holds is [`Read::applied`]: an entry up to which a flush went.
+    ///
+    /// # Errors
+    /// [`Error::StateDamaged`] if anything in the directory does not fit: the caller [destroys](Self::destroy) it and
+    /// rebuilds. [`Error::Io`] for what is no damage (no permission, no descriptors, no space).
+    pub fn open(dir: &Path, config: StateConfig) -> Result<Self> {
+        damage::check(dir)?;
+        let (seqno, visible) = (SequenceNumberCounter::default(), SequenceNumberCounter::default());
+        let tree = lsm_tree::Config::new(dir, seqno.clone(), visible.clone())
+            .use_cache(Arc::new(Cache::with_capacity_bytes(config.cache_bytes)))
+            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(DESCRIPTORS))));
+        // The tree asserts some of what it reads (a directory among its tables); for us that is damage like any other.
+        let tree = match catch_unwind(AssertUnwindSafe(|| tree.open())) {
+            Ok(Ok(tree)) => tree,
+            Ok(Err(error)) => return Err(damage::classify(dir, error)),
+            Err(_) => return Err(damage::damaged(dir, "the tree could not be read")),
+        };
+        let next = tree.get_highest_persisted_seqno().map_or(0, |highest| highest + 1);
+        seqno.fetch_max(next);
+        visible.fetch_max(next);
+        let readers = Readers::default();
+        readers.publish(next);
+        let applied = match tree.get(APPLIED_KEY, next).map_err(|error| damage::classify(dir, error))? {
+            Some(value) => Some(decode_applied(&value).ok_or_else(|| damage::damaged(dir, "`applied`"))?),
+            None if tree.table_count() > 0 => return Err(damage::damaged(dir, "tables without `applied`")),
+            None => None,
+        };
+        let writer = Writer {
+            memtable: tree.active_memtable(),
+            flushed: applied.clone(),
+            applied,
+            sealed: None,
+            first_write: None,
+            poisoned: None,
+            stopping: false,
+            compaction_wanted: true,
+        };
+        let threads = config.threads;
+        let shared = Arc::new(Shared {
+            tree,
+            dir: dir.to_path_buf(),
+            config,
+            seqno,
+            visible,
+            readers,
+            writer: Mutex::new(writer),
+            room: Condvar::new(),
+            work: Condvar::new(),
+            flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
+        });
+        let flusher = if threads { Some(Flusher::start(&shared)?) } else { None };
+        Ok(Self { shared, _flusher: flusher })
+    }
+
+    /// Removes a tree, open nowhere, with all its files.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn destroy(dir: &Path) -> Result<()> {
+        match fs::remove_dir_all(dir) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", dir)(source))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for StateTree {
+    fn applied(&self) -> Option<Applied> {
+        self.shared.writer.lock().applied.clone()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.shared.get(key, &self.shared.readers.open())
+    }
+
+    fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<()> {
+        self.shared.scan(range, visit, &self.shared.readers.open())
+    }
+}
+
+impl StateStore for StateTree {
+    fn write(&self, applied: &Applied, changes: &mut dyn Iterator<Item = Change<'_>>) -> Result<()> {
+        let shared = &*self.shared;
+        let mut writer = shared.writer_with_room()?;
+        assert!(
+            writer.applied.as_ref().is_none_or(|last| applied.index > last.index),
+            "entry {} applied after {:?}",
+            applied.index,
+            writer.applied
+        );
+        let seqno = shared.seqno.next();
+        for (key, value) in changes {
+            super::check_key(key);
+            writer.memtable.insert(match value {
+                Some(value) => InternalValue::from_components(key, value, seqno, ValueType::Value),
+                None => InternalValue::new_tombstone(key, seqno),
+            });
+        }
+        let stored = encode_applied(applied);
+        writer.memtable.insert(InternalValue::from_components(APPLIED_KEY, stored, seqno, ValueType::Value));
+        if writer.first_write.is_none() {
+            writer.first_write = Some(Instant::now());
+        }
+        writer.applied = Some(applied.clone());
+        shared.visible.fetch_max(seqno + 1);
+        shared.readers.publish(seqno + 1);
+        Ok(())
+    }
+
+    fn flushed(&self) -> Option<Applied> {
+        self.shared.writer.lock().flushed.clone()
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        // With the writer's lock held no entry lies between the guard and `applied`.
+        let writer = self.shared.writer.lock();
+        let guard = self.shared.readers.open();
+        Box::new(Moment { shared: Arc::clone(&self.shared), guard, applied: writer.applied.clone() })
+    }
+
+    fn replace(&self, applied: &Applied, items: &mut Items<'_>) -> Result<()> {
+        let shared = &*self.shared;
+        let _compacting = shared.compacting.lock();
+        let _flushing = shared.flushing.lock();
+        let mut writer = shared.writer.lock();
+        check_poison(&writer)?;
+        let result = shared.ingest(applied, items);
+        writer.memtable = shared.tree.active_memtable();
+        writer.sealed = None;
+        writer.first_write = None;
+        writer.applied = result.is_ok().then(|| applied.clone());
+        writer.flushed = writer.applied.clone();
+        shared.readers.publish(shared.seqno.get());
+        shared.room.notify_all();
+        result
+    }
+
+    fn flush_now(&self) -> Result<Option<Applied>> {
+        let shared = &*self.shared;
+        let _flushing = shared.flushing.lock();
+        for seal_first in [false, true] {
+            let mut writer = shared.writer.lock();
+            check_poison(&writer)?;
+            if seal_first && shared.may_flush(writer.applied.as_ref()) {
+                shared.seal(&mut writer);
+            }
+            let may = shared.may_flush(writer.sealed.as_ref());
+            drop(writer);
+            if may {
+                shared.flush_sealed()?;
+            }
+        }
+        Ok(shared.writer.lock().flushed.clone())
+    }
+}
+
+impl Drop for StateTree {
+    fn drop(&mut self) {
+        self.shared.writer.lock().stopping = true;
+        self.shared.work.notify_all();
+        self.shared.room.notify_all();
+    }
+}
+
+impl Shared {
+    /// Seals a full memtable, and waits while the active one is twice full behind a sealed one.
+    fn writer_with_room(&self) -> Result<MutexGuard<'_, Writer>> {
+        let mut writer = self.writer.lock();
+        check_poison(&writer)?;
+        if self.config.threads && writer.memtable.size() >= self.config.flush_bytes {
+            while writer.sealed.is_some() && writer.memtable.size() >= 2 * self.config.flush_bytes {
+                self.room.wait(&mut writer);
+                check_poison(&writer)?;
+            }
+            if writer.sealed.is_none() {
+                self.seal(&mut writer);
+            }
+        }
+        Ok(writer)
+    }
+
+    /// Seals the active memtable, between two entries, if there is something in it and no other is sealed.
+    pub(super) fn seal(&self, writer: &mut Writer) {
+        if writer.sealed.is_some() || writer.first_write.is_none() {
+            return;
+        }
+        if self.tree.rotate_memtable().is_some() {
+            writer.memtable = self.tree.active_memtable();
+            writer.sealed = writer.applied.clone();
+            writer.first_write = None;
+            self.work.notify_all();
+        }
+    }
+
+    /// Whether this node has fsynced the entry; the bound every flush keeps.
+    pub(super) fn may_flush(&self, newest: Option<&Applied>) -> bool {
+        newest.is_some_and(|newest| (self.config.fsynced)().is_some_and(|fsynced| fsynced >= newest.index))
+    }
+
+    /// Writes the sealed memtable to disk. The caller holds `flushing` and has asked [`Shared::may_flush`].
+    pub(super) fn flush_sealed(&self) -> Result<()> {
+        let newest = self.writer.lock().sealed.clone();
+        assert!(self.may_flush(newest.as_ref()), "a flush past the fsynced index");
+        let flushed = self.tree.flush(&self.tree.get_flush_lock(), self.readers.watermark());
+        let mut writer = self.writer.lock();
+        if let Err(error) = flushed {
+            return Err(self.poison(&mut writer, &error));
+        }
+        writer.flushed = writer.sealed.take();
+        writer.compaction_wanted = true;
+        // No entry is half written now, so the version that the flush made may be read, and older ones may go.
+        self.readers.publish(self.seqno.get());
+        drop(writer);
+        self.room.notify_all();
+        self.work.notify_all();
+        self.forget_old_versions();
+        Ok(())
+    }
+
+    /// Lets go of memtables and version files that no reader can ask for any more.
+    pub(super) fn forget_old_versions(&self) {
+        let watermark = self.readers.watermark();
+        if let Err(error) = self.tree.get_version_history_lock().maintenance(&self.dir, watermark) {
+            tracing::warn!(state.dir = %self.dir.display(), error = %error, "old versions of the state stay for now");
+        }
+    }
+
+    /// Ends all writing: what a failed flush or compaction left on disk is known after a restart only.
+    pub(super) fn poison(&self, writer: &mut Writer, error: &lsm_tree::Error) -> Error {
+        let cause: Arc<str> = error.to_string().into();
+        writer.poisoned.get_or_insert_with(|| Arc::clone(&cause));
+        self.room.notify_all();
+        self.work.notify_all();
+        Error::StatePoisoned { cause }
+    }
+
+    fn ingest(&self, applied: &Applied, items: &mut Items<'_>) -> Result<()> {
+        let classify = |error| damage::classify(&self.dir, error);
+        self.tree.clear().map_err(classify)?;
+        let mut ingestion = self.tree.ingestion().map_err(classify)?;
+        ingestion.write(APPLIED_KEY, encode_applied(applied)).map_err(classify)?;
+        let mut last = Bytes::from_static(&[]);
+        for item in items {
+            let (key, value) = item?;
+            if key <= last || key.len() > super::KEY_BYTES_MAX || key[0] == super::TABLE_RESERVED {
+                return Err(Error::KeysOutOfOrder);
+            }
+            ingestion.write(&key[..], &value[..]).map_err(classify)?;
+            last = key;
+        }
+        ingestion.finish().map_err(classify)
+    }
+
+    fn get(&self, key: &[u8], guard: &ReadGuard) -> Result<Option<Value>> {
+        super::check_key(key);
+        let found = self.tree.get(key, guard.seqno());
+        Ok(found.map_err(|error| self.read_error(error))?.map(Value))
+    }
+
+    fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>, guard: &ReadGuard) -> Result<()> {
+        let Some(range) = visible(range) else { return Ok(()) };
+        for item in self.tree.range::<&[u8], _>(range, guard.seqno(), None) {
+            let (key, value) = item.into_inner().map_err(|error| self.read_error(error))?;
+            if visit(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A read error as ours; damage is marked so that the next start rebuilds.
+    fn read_error(&self, error: lsm_tree::Error) -> Error {
+        let error = damage::classify(&self.dir, error);
+        if matches!(error, Error::StateDamaged { .. }) {
+            damage::mark(&self.dir);
+        }
+        error
+    }
+}
+
+fn check_poison(writer: &Writer) -> Result<()> {
+    writer.poisoned.as_ref().map_or(Ok(()), |cause| Err(Error::StatePoisoned { cause: Arc::clone(cause) }))
+}
+
+/// A [`Snapshot`] of a tree.
+struct Moment {
+    shared: Arc<Shared>,
+    guard: ReadGuard,
+    applied: Option<Applied>,
+}
+
+impl Read for Moment {
+    fn applied(&self) -> Option<Applied> {
+        self.applied.clone()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.shared.get(key, &self.guard)
+    }
+
+    fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<()> {
+        self.shared.scan(range, visit, &self.guard)
+    }
+}
+
+impl Snapshot for Moment {}
+
+fn encode_applied(applied: &Applied) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(9 + applied.meta.len());
+    bytes.push(APPLIED_VERSION);
+    bytes.extend_from_slice(&applied.index.0.to_le_bytes());
+    bytes.extend_from_slice(&applied.meta);
+    bytes
+}
+
+fn decode_applied(mut bytes: &[u8]) -> Option<Applied> {
+    if bytes.len() < 9 || bytes.get_u8() != APPLIED_VERSION {
+        return None;
+    }
+    let index = LogIndex(bytes.get_u64_le());
+    Some(Applied { index, meta: Bytes::copy_from_slice(bytes) })
+}
