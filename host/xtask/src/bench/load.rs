@@ -1,0 +1,288 @@
+//! Closed-loop load: so many connections, each with one call under way.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Options;
+use super::connection::{Connection, find, request};
+use super::figures::{Figure, Table};
+use super::server::Server;
+
+const BODY_BYTES: usize = 1 << 10;
+const BATCH_MESSAGES: usize = 100;
+const SINGLE_CONNECTIONS: usize = 64;
+const BATCH_CONNECTIONS: usize = 8;
+const LEASE_CONNECTIONS: usize = 4;
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+/// All closed-loop figures, each against a fresh server.
+pub(crate) async fn measure(
+    root: &Path,
+    scratch: &Path,
+    options: &Options,
+    table: &mut Table,
+) -> Result<(), String> {
+    let text = body_text();
+    let single = request(
+        "POST",
+        "/v1/tenants/default/topics/bench/messages",
+        &[
+            ("Content-Type", "text/plain"),
+            ("Pm-Tag", "push"),
+            ("Pm-Prop-repository", "octo/hello"),
+        ],
+        text.as_bytes(),
+    );
+    let plain = "single publish, 64 connections, no selector";
+    let selected = "single publish, 64 connections, custom selector";
+    let cases = [
+        (plain, &single, SINGLE_CONNECTIONS, 1, false),
+        (selected, &single, SINGLE_CONNECTIONS, 1, true),
+        (
+            "batch publish 100 × 1 KiB, frames",
+            &frames(&text),
+            BATCH_CONNECTIONS,
+            BATCH_MESSAGES,
+            false,
+        ),
+        (
+            "batch publish 100 × 1 KiB, JSON",
+            &batch(&text),
+            BATCH_CONNECTIONS,
+            BATCH_MESSAGES,
+            false,
+        ),
+    ];
+    for (name, request, connections, messages, selector) in cases {
+        if !options.wants(name) {
+            continue;
+        }
+        let mut runs = Vec::new();
+        let mut memory = (0, 0);
+        for run in 0..options.runs {
+            let data = scratch.join(format!("load-{run}"));
+            let server = Server::start(root, &data, options).await?;
+            topic(&server, selector).await?;
+            runs.push(
+                closed_loop(
+                    &server.address,
+                    request,
+                    connections,
+                    messages,
+                    options.length(),
+                )
+                .await?,
+            );
+            memory = server.memory_mib();
+            drop(server);
+            std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
+        }
+        table.row(
+            name,
+            "messages",
+            Figure::median(runs),
+            &format!("RSS {} MiB, most {} MiB", memory.0, memory.1),
+        );
+    }
+    if options.wants("lease+ack") {
+        lease_and_ack(root, scratch, options, table).await?;
+    }
+    Ok(())
+}
+
+/// A topic of four queues named `bench`, with the demo's selector if asked for.
+pub(crate) async fn topic(server: &Server, selector: bool) -> Result<(), String> {
+    let mut connection = Connection::open(&server.address).await?;
+    connection
+        .must(&request(
+            "PUT",
+            "/v1/tenants/default/topics/bench",
+            &[JSON],
+            b"{}",
+        ))
+        .await?;
+    if selector {
+        server.command(&["plugin", "upload-example", "route-by-repository"])?;
+        let binding = br#"{"slot":"selector","topic":"bench","plugin":"route-by-repository","version":"0.1.0","config":{"property":"repository"}}"#;
+        connection
+            .must(&request(
+                "PUT",
+                "/v1/tenants/default/bindings/bench-selector",
+                &[JSON],
+                binding,
+            ))
+            .await?;
+    }
+    Ok(())
+}
+
+async fn closed_loop(
+    address: &str,
+    request: &[u8],
+    connections: usize,
+    messages: usize,
+    length: Duration,
+) -> Result<Figure, String> {
+    let request: std::sync::Arc<[u8]> = request.into();
+    let start = Instant::now();
+    let mut tasks = Vec::new();
+    for _ in 0..connections {
+        let (mut connection, request) = (Connection::open(address).await?, request.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut latencies = Vec::new();
+            while start.elapsed() < length {
+                let before = Instant::now();
+                connection.must(&request).await?;
+                latencies.push(before.elapsed());
+            }
+            Ok::<_, String>(latencies)
+        }));
+    }
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.map_err(|e| e.to_string())??);
+    }
+    Ok(Figure::of(latencies, messages, start.elapsed()))
+}
+
+async fn lease_and_ack(
+    root: &Path,
+    scratch: &Path,
+    options: &Options,
+    table: &mut Table,
+) -> Result<(), String> {
+    let mut runs = Vec::new();
+    let mut memory = (0, 0);
+    for run in 0..options.runs {
+        let data = scratch.join(format!("lease-{run}"));
+        let server = Server::start(root, &data, options).await?;
+        topic(&server, false).await?;
+        let mut connection = Connection::open(&server.address).await?;
+        let group = br#"{"topics":[{"topic":"bench"}],"start":"earliest","max_inflight":10000}"#;
+        connection
+            .must(&request(
+                "PUT",
+                "/v1/tenants/default/groups/bench",
+                &[JSON],
+                group,
+            ))
+            .await?;
+        let batch = frames(&body_text());
+        for _ in 0..options.seconds * 1_000 {
+            connection.must(&batch).await?;
+        }
+        runs.push(drain(&server.address, options.length()).await?);
+        memory = server.memory_mib();
+        drop(server);
+        std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
+    }
+    let remark = format!(
+        "100 a call, JSON, 1 KiB bodies; latency is of a lease and its settle; RSS {} MiB",
+        memory.0
+    );
+    table.row("lease+ack", "messages", Figure::median(runs), &remark);
+    Ok(())
+}
+
+/// Leases and acks until the time is over or the group is empty.
+async fn drain(address: &str, length: Duration) -> Result<Figure, String> {
+    let lease = request(
+        "POST",
+        "/v1/tenants/default/groups/bench/leases",
+        &[JSON],
+        format!(r#"{{"max_messages":{BATCH_MESSAGES}}}"#).as_bytes(),
+    );
+    let start = Instant::now();
+    let mut tasks = Vec::new();
+    for _ in 0..LEASE_CONNECTIONS {
+        let (mut connection, lease) = (Connection::open(address).await?, lease.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut latencies = Vec::new();
+            while start.elapsed() < length {
+                let before = Instant::now();
+                let settle = settle_all(connection.must(&lease).await?);
+                let Some((settle, leased)) = settle else {
+                    break;
+                };
+                connection.must(&settle).await?;
+                latencies.extend(std::iter::repeat_n(before.elapsed(), leased));
+            }
+            Ok::<_, String>(latencies)
+        }));
+    }
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.map_err(|e| e.to_string())??);
+    }
+    Ok(Figure::of(latencies, 1, start.elapsed()))
+}
+
+/// The settle request that acks every receipt of a lease answer, and how many there are.
+pub(crate) fn settle_all(answer: &[u8]) -> Option<(Vec<u8>, usize)> {
+    const RECEIPT: &[u8] = b"\"receipt\":\"";
+    let mut body = b"{\"items\":[".to_vec();
+    let (mut rest, mut leased) = (answer, 0);
+    while let Some(at) = find(rest, RECEIPT) {
+        rest = &rest[at + RECEIPT.len()..];
+        let end = rest.iter().position(|b| *b == b'"')?;
+        if leased > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(b"{\"receipt\":\"");
+        body.extend_from_slice(&rest[..end]);
+        body.extend_from_slice(b"\",\"op\":\"ack\"}");
+        rest = &rest[end..];
+        leased += 1;
+    }
+    body.extend_from_slice(b"]}");
+    (leased > 0).then(|| {
+        (
+            request(
+                "POST",
+                "/v1/tenants/default/groups/bench/settle",
+                &[JSON],
+                &body,
+            ),
+            leased,
+        )
+    })
+}
+
+fn body_text() -> String {
+    "The quick brown fox jumps over the lazy dog. "
+        .chars()
+        .cycle()
+        .take(BODY_BYTES)
+        .collect()
+}
+
+fn frames(text: &str) -> Vec<u8> {
+    let meta = br#"{"tag":"push","content_type":"text/plain"}"#;
+    let mut body = Vec::new();
+    for _ in 0..BATCH_MESSAGES {
+        body.extend_from_slice(&((4 + meta.len() + text.len()) as u32).to_le_bytes());
+        body.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+        body.extend_from_slice(meta);
+        body.extend_from_slice(text.as_bytes());
+    }
+    publish("application/vnd.pointsman.frames", &body)
+}
+
+fn batch(text: &str) -> Vec<u8> {
+    let message = format!(r#"{{"data":"{text}","tag":"push"}}"#);
+    let body = format!(
+        r#"{{"messages":[{}]}}"#,
+        vec![message; BATCH_MESSAGES].join(",")
+    );
+    publish("application/vnd.pointsman.batch+json", body.as_bytes())
+}
+
+fn publish(content_type: &str, body: &[u8]) -> Vec<u8> {
+    let headers = [("Content-Type", content_type), ("Prefer", "return=minimal")];
+    request(
+        "POST",
+        "/v1/tenants/default/topics/bench/messages",
+        &headers,
+        body,
+    )
+}

@@ -1,0 +1,106 @@
+//! A release server of its own data directory, stopped when dropped.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Options;
+use super::connection::{Connection, request};
+
+/// A running `pointsman serve`.
+pub(crate) struct Server {
+    child: Child,
+    /// `host:port` of the HTTP listener.
+    pub(crate) address: String,
+    binary: PathBuf,
+}
+
+impl Server {
+    /// Starts one on a free port and waits until it is ready.
+    pub(crate) async fn start(root: &Path, data: &Path, options: &Options) -> Result<Self, String> {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .map_err(|e| e.to_string())?
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let binary = target.join("release/pointsman");
+        let mut command = Command::new(&binary);
+        command
+            .args(["serve", "--listen", &address, "--data-dir"])
+            .arg(data);
+        for set in &options.set {
+            command.args(["--set", set]);
+        }
+        let child = command
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("{}: {e}", binary.display()))?;
+        let server = Self {
+            child,
+            address,
+            binary,
+        };
+        let start = Instant::now();
+        let ready = request("GET", "/health/ready", &[], b"");
+        loop {
+            if let Ok(mut connection) = Connection::open(&server.address).await
+                && connection
+                    .call(&ready)
+                    .await
+                    .is_ok_and(|answer| answer.status == 200)
+            {
+                return Ok(server);
+            }
+            if start.elapsed() > Duration::from_secs(20) {
+                return Err("the server did not become ready in 20 s".into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs the binary's command line against this server.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<(), String> {
+        let output = Command::new(&self.binary)
+            .args(arguments)
+            .args(["--url", &format!("http://{}", self.address)])
+            .output()
+            .map_err(|e| e.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!(
+            "pointsman {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        ))
+    }
+
+    /// Resident memory, MiB: now, and the most so far.
+    pub(crate) fn memory_mib(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace()
+                .nth(1)?
+                .parse::<u64>()
+                .ok()
+                .map(|kib| kib >> 10)
+        };
+        (
+            field("VmRSS:").unwrap_or_default(),
+            field("VmHWM:").unwrap_or_default(),
+        )
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The child may have ended by itself; there is nothing to do then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
