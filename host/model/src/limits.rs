@@ -159,6 +159,42 @@ pub const PLUGIN_LOG_LINES_MAX: usize = 256;
 pub const JUDGE_MESSAGES_MAX: usize = 256;
 /// Column bytes of one judging call.
 pub const JUDGE_COLUMN_BYTES_MAX: usize = 256 << 10;
+/// Elements of all tables of a plugin instance.
+pub const PLUGIN_TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Core instances, memories and tables of one plugin instance, each.
+pub const PLUGIN_PARTS_MAX: usize = 16;
+/// Stack of a plugin call.
+pub const PLUGIN_STACK_BYTES_MAX: usize = 256 << 10;
+/// Bytes the host copies out of a plugin for one call: answers, words of failures, log lines.
+pub const PLUGIN_ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Log lines of one plugin call; more are dropped.
+pub const PLUGIN_LOG_LINES_PER_CALL_MAX: u32 = 32;
+/// Characters kept of a plugin's words about a failure or a refused config.
+pub const PLUGIN_WORDS_CHARS_MAX: usize = 500;
+/// Wall-clock time of `init`, in multiples of a call's.
+pub const PLUGIN_INIT_WALL_FACTOR: u32 = 4;
+/// Calls after which an instance is renewed.
+pub const PLUGIN_INSTANCE_CALLS_MAX: u32 = 10_000;
+/// Instances one worker keeps; the one unused longest goes first.
+pub const PLUGIN_INSTANCES_PER_WORKER_MAX: usize = 1_024;
+/// One call in so many is judged again, one message at a time.
+pub const PLUGIN_AUDIT_CALLS: u64 = 1_000;
+/// Calls in a row without one judged message after which a breaker opens.
+pub const PLUGIN_BREAKER_FAILURES: u32 = 5;
+/// Shortest time a breaker stays open; doubles each time its trial fails.
+pub const PLUGIN_BREAKER_OPEN_MS_MIN: u64 = 1_000;
+/// Longest time a breaker stays open.
+pub const PLUGIN_BREAKER_OPEN_MS_MAX: u64 = 60_000;
+/// Good calls after which a binding that timed out leaves the low-priority thread.
+pub const PLUGIN_SLOW_CALLS: u32 = 16;
+/// Plugin calls waiting for a worker; one tenant holds at most half.
+pub const PLUGIN_WAITING_MAX: usize = 4_096;
+/// Components waiting to be compiled.
+pub const PLUGIN_COMPILES_WAITING_MAX: usize = 16;
+/// Data segment and heap of the process that compiles a component.
+pub const PLUGIN_COMPILE_DATA_BYTES_MAX: u64 = 1 << 30;
+/// CPU time of the process that compiles a component.
+pub const PLUGIN_COMPILE_CPU_S_MAX: u64 = 60;
 /// Piece of a plugin component in one record.
 pub const PLUGIN_CHUNK_BYTES: usize = 256 << 10;
 
