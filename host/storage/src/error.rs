@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pointsman_model::ids::{LogIndex, LogPosition, Term};
+use pointsman_model::ids::{LogIndex, LogPosition, QueueId, QueueOffset, Term, TopicId};
 
 /// What can go wrong with files.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +113,14 @@ pub enum Error {
         /// The index asked for.
         index: LogIndex,
     },
+    /// A position that holds no such record, or none any more.
+    #[error("there is no record of {length} bytes at position {position}")]
+    NoSuchRecord {
+        /// The position asked for.
+        position: LogPosition,
+        /// The length asked for.
+        length: usize,
+    },
     /// Another process uses the directory.
     #[error("another process uses the data directory (lock {path})")]
     Locked {
@@ -140,6 +148,34 @@ pub enum Error {
     StatePoisoned {
         /// The failure.
         cause: Arc<str>,
+    },
+    /// A sidecar is missing or does not match its checksums: build it again from its segment.
+    #[error("the sidecar {path} of the segment at {segment} is damaged: {reason}")]
+    SidecarDamaged {
+        /// Base position of the segment.
+        segment: LogPosition,
+        /// The file.
+        path: PathBuf,
+        /// What does not match.
+        reason: &'static str,
+    },
+    /// A segment has no queue entries here, neither in memory nor in a sidecar.
+    #[error("nothing is known of the queues of the segment at {segment}")]
+    SidecarMissing {
+        /// Base position of the segment.
+        segment: LogPosition,
+    },
+    /// A sidecar was built whose offsets do not fit those of its neighbours.
+    #[error("queue {queue} of topic {topic}: offset {found} where {expected} should be")]
+    QueueGap {
+        /// The topic.
+        topic: TopicId,
+        /// The queue.
+        queue: QueueId,
+        /// The offset that should come next.
+        expected: QueueOffset,
+        /// The offset that does.
+        found: QueueOffset,
     },
     /// A checkpoint's keys do not ascend, or one is no key of a state.
     #[error("a checkpoint's keys are out of order")]
