@@ -66,7 +66,6 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("xtask", &[]),
     ("pointsman-plugin", &[]),
-    ("pointsman-tests", &[]),
 ];
 /// Third-party crates that only these crates may link.
 const FENCED: &[(&str, &[&str])] = &[

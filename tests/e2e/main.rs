@@ -1,0 +1,14 @@
+//! Black-box tests: the built binary, over real TCP and by its command line.
+//!
+//! Each test starts its own server on a free loopback port in a temporary directory. Nothing here links a server crate.
+
+mod cli;
+mod contract;
+mod durability;
+mod guide;
+mod hostile;
+mod http;
+mod lease;
+mod publish;
+mod server;
+mod stream;
