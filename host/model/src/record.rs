@@ -13,6 +13,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::ids::{Generation, QueueId, TenantId, TopicId};
 use crate::time::Timestamp;
 
+/// Bytes of a log frame before its first record.
+pub const FRAME_HEADER_BYTES: u64 = 48;
 /// Bytes of a record before its head.
 pub const HEADER_BYTES: usize = 48;
 /// The layout this code writes.

@@ -13,12 +13,16 @@
 //!
 //! Never here: tokio, clocks, randomness, files, plugins, HTTP.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
+
 pub mod command;
+mod error;
 pub mod machine;
 pub mod outcome;
 pub mod state;
 pub mod table;
 
-pub use machine::{Applied, EntryMeta, KeyAppend, Machine, QueueAppend, Store, StoreError};
+pub use error::Error;
+pub use machine::{Applied, EntryMeta, KeyAppend, Machine, QueueAppend, SegmentWalk, Store, StoreError};
 pub use outcome::{Outcome, Refusal};
 pub use state::State;

@@ -5,19 +5,24 @@
 
 mod cursor;
 mod slots;
+mod tenant_name;
 
 use std::collections::BTreeMap;
 
-use pointsman_model::{BindingId, Generation, GroupId, Name, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId};
+use pointsman_model::{
+    BindingId, Generation, GroupId, Name, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId,
+};
 use serde::{Deserialize, Serialize};
 
 pub use cursor::Cursor;
-pub use slots::SlotTable;
+pub(crate) use cursor::{BLOCK_BYTES, Touched};
+pub use slots::{SlotMove, SlotTable};
+use tenant_name::TenantName;
 
 use crate::command;
 
 /// The typed state of one shard.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// Tenants whose home is this shard.
     pub tenants: BTreeMap<TenantId, Tenant>,
@@ -47,8 +52,33 @@ pub struct State {
     pub queues: BTreeMap<(TopicId, QueueId), QueueEnds>,
     /// Cursors of every group in every queue.
     pub cursors: BTreeMap<(GroupId, TopicId, QueueId), Cursor>,
-    /// Messages in each group's retry set.
+    /// Messages in each group's retry set; absent means none.
     pub retrying: BTreeMap<GroupId, u64>,
+    /// The active selector of a topic.
+    pub selectors: BTreeMap<TopicId, BindingId>,
+    /// The active filter of a group, for one of its topics or for all.
+    pub filters: BTreeMap<(GroupId, Option<TopicId>), BindingId>,
+    /// Where ids and revisions stand.
+    pub counters: Counters,
+    /// Running hash of the outcomes of every entry up to the last applied.
+    pub outcome_hash: u64,
+}
+
+/// The last id and revision given out; each is used once, also after its object is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Metadata shard: the last tenant.
+    pub tenant: u32,
+    /// The last topic.
+    pub topic: u32,
+    /// The last group.
+    pub group: u32,
+    /// The last binding.
+    pub binding: u32,
+    /// The last plugin version.
+    pub plugin: u32,
+    /// The last revision of any object.
+    pub revision: u64,
 }
 
 /// A tenant at home.
@@ -210,39 +240,51 @@ impl State {
     /// The topic of that name.
     #[must_use]
     pub fn topic(&self, tenant: TenantId, name: &str) -> Option<&Topic> {
-        self.topics_by_name.get(&(tenant, Name::internal(name))).and_then(|id| self.topics.get(id))
+        self.topics_by_name.get(&(tenant, name) as &dyn TenantName).and_then(|id| self.topics.get(id))
     }
 
     /// The group of that name.
     #[must_use]
     pub fn group(&self, tenant: TenantId, name: &str) -> Option<&Group> {
-        self.groups_by_name.get(&(tenant, Name::internal(name))).and_then(|id| self.groups.get(id))
+        self.groups_by_name.get(&(tenant, name) as &dyn TenantName).and_then(|id| self.groups.get(id))
     }
 
     /// The binding of that name.
     #[must_use]
     pub fn binding(&self, tenant: TenantId, name: &str) -> Option<&Binding> {
-        self.bindings_by_name.get(&(tenant, Name::internal(name))).and_then(|id| self.bindings.get(id))
+        self.bindings_by_name.get(&(tenant, name) as &dyn TenantName).and_then(|id| self.bindings.get(id))
+    }
+
+    /// The uploaded plugin version of that name.
+    #[must_use]
+    pub fn plugin(&self, tenant: TenantId, name: &str, version: &str) -> Option<&PluginVersion> {
+        let versions = self.plugins_by_name.get(&(tenant, name) as &dyn TenantName)?;
+        versions.get(version).and_then(|id| self.plugins.get(id))
     }
 
     /// The active selector of a topic.
     #[must_use]
     pub fn selector(&self, topic: TopicId) -> Option<&Binding> {
-        self.bindings.values().find(|b| b.config.slot == command::Slot::Selector && b.topic == Some(topic))
+        self.selectors.get(&topic).and_then(|id| self.bindings.get(id))
     }
 
     /// The active filter of a group for one of its topics: one for that topic beats one for all.
     #[must_use]
     pub fn filter(&self, group: GroupId, topic: TopicId) -> Option<&Binding> {
-        let of_group =
-            || self.bindings.values().filter(move |b| b.config.slot == command::Slot::Filter && b.group == Some(group));
-        of_group().find(|b| b.topic == Some(topic)).or_else(|| of_group().find(|b| b.topic.is_none()))
+        let id = self.filters.get(&(group, Some(topic))).or_else(|| self.filters.get(&(group, None)));
+        id.and_then(|id| self.bindings.get(id))
     }
 
     /// Ends of a queue; empty if it never had a message.
     #[must_use]
     pub fn ends(&self, topic: TopicId, queue: QueueId) -> QueueEnds {
         self.queues.get(&(topic, queue)).copied().unwrap_or_default()
+    }
+
+    /// The group's cursor in a queue; at 0 if nothing of the queue is settled.
+    #[must_use]
+    pub fn cursor(&self, group: GroupId, topic: TopicId, queue: QueueId) -> Option<&Cursor> {
+        self.cursors.get(&(group, topic, queue))
     }
 
     /// The group's floor in a queue: all below is settled. A queue younger than the group starts at 0.

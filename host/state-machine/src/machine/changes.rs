@@ -1,0 +1,116 @@
+//! What an entry has changed so far: rows to write, and what becomes a row once at its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pointsman_model::{GroupId, QueueId, TopicId};
+
+use super::{KeyAppend, QueueAppend, Store};
+use crate::error::Error;
+use crate::outcome::Outcome;
+use crate::state::{State, Touched};
+use crate::table;
+
+/// Rows by key; `None` is a row that goes.
+pub(super) type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The changes of one entry.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) queue: Vec<QueueAppend>,
+    pub(super) keys: Vec<KeyAppend>,
+    pub(super) config_changed: bool,
+    /// Rows whose value is known. What follows is added by [`Self::into_rows`].
+    rows: Rows,
+    /// Queues whose ends differ.
+    pub(super) queues: BTreeSet<(TopicId, QueueId)>,
+    /// Cursors that differ, and in which blocks.
+    pub(super) cursors: BTreeMap<(GroupId, TopicId, QueueId), Touched>,
+    /// Groups whose number of retry rows differs.
+    pub(super) retrying: BTreeSet<GroupId>,
+}
+
+impl Changes {
+    /// Writes a row.
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.rows.insert(key, Some(value));
+    }
+
+    /// Deletes a row that may be there.
+    pub(super) fn delete(&mut self, key: Vec<u8>) {
+        self.rows.insert(key, None);
+    }
+
+    /// A row, as this entry has left it.
+    pub(super) fn get(&self, store: &dyn Store, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        match self.rows.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(store.get(key)?),
+        }
+    }
+
+    /// All rows whose key starts with `prefix`, as this entry has left them.
+    pub(super) fn scan(&self, store: &dyn Store, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
+        let end = table::after(prefix);
+        let mut found = BTreeMap::new();
+        store.scan(prefix, &end, &mut |key, value| {
+            found.insert(key.to_vec(), value.to_vec());
+            true
+        })?;
+        for (key, value) in self.rows.range(prefix.to_vec()..end) {
+            match value {
+                Some(value) => drop(found.insert(key.clone(), value.clone())),
+                None => drop(found.remove(key)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Encodes what is written once an entry, and hands over all rows.
+    pub(super) fn take_rows(&mut self, state: &State) -> Rows {
+        self.queue_rows(state);
+        self.cursor_rows(state);
+        for group in std::mem::take(&mut self.retrying) {
+            let Some(tenant) = state.groups.get(&group).map(|group| group.tenant) else {
+                continue;
+            };
+            let key = table::retrying_key(tenant, group);
+            match state.retrying.get(&group) {
+                Some(count) => self.put(key, table::encode(count)),
+                None => self.delete(key),
+            }
+        }
+        self.put(table::shard_key(), table::encode(&table::ShardRow::of(state)));
+        std::mem::take(&mut self.rows)
+    }
+
+    fn queue_rows(&mut self, state: &State) {
+        for (topic, queue) in std::mem::take(&mut self.queues) {
+            // A topic deleted later in the entry took its rows along.
+            let Some(tenant) = state.topics.get(&topic).map(|topic| topic.tenant) else {
+                continue;
+            };
+            self.put(table::queue_key(tenant, topic, queue), table::encode(&state.ends(topic, queue)));
+        }
+    }
+
+    fn cursor_rows(&mut self, state: &State) {
+        for ((group, topic, queue), touched) in std::mem::take(&mut self.cursors) {
+            let Some(tenant) = state.groups.get(&group).map(|group| group.tenant) else {
+                continue;
+            };
+            let Some(cursor) = state.cursors.get(&(group, topic, queue)) else {
+                continue;
+            };
+            self.put(table::cursor_key(tenant, group, topic, queue), table::encode(&cursor.floor().0));
+            for (block, existed) in touched {
+                let key = table::cursor_block_key(tenant, group, topic, queue, block);
+                match cursor.block_bytes(block) {
+                    Some(bytes) => self.put(key, table::encode_block(&bytes)),
+                    None if existed => self.delete(key),
+                    None => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Tenants, in the metadata shard and at home, and the keys of the cluster.
+
+use pointsman_model::{ShardId, TenantId};
+
+use super::{Entry, Stop, check_expect, name_of, unchanged};
+use crate::command::Expect;
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{Tenant, TenantHome};
+use crate::table;
+
+impl Entry<'_> {
+    /// Gives a tenant its id and home; a tenant that has them keeps them.
+    pub(super) fn put_tenant_home(&mut self, expect: &Expect, name: &str, shard: u16) -> Result<Outcome, Stop> {
+        let name = name_of(name)?;
+        let existing = self.state.homes.get(&name).copied();
+        check_expect(expect, existing.map(|home| home.revision))?;
+        if let Some(home) = existing {
+            return Ok(unchanged(home.id.0, home.revision));
+        }
+        self.state.counters.tenant += 1;
+        let id = TenantId(self.state.counters.tenant);
+        let revision = self.next_revision();
+        let home = TenantHome { id, shard: ShardId(shard), created_at: self.now(), revision };
+        self.changes.put(table::tenant_home_key(id), table::encode(&table::HomeRow::of(&name, &home)));
+        self.changes.config_changed = true;
+        self.state.homes.insert(name, home);
+        Ok(Outcome::Configured { created: true, unchanged: false, revision, id: id.0 })
+    }
+
+    /// Puts a tenant at home here.
+    pub(super) fn put_tenant(&mut self, expect: &Expect, name: &str, id: TenantId) -> Result<Outcome, Stop> {
+        let name = name_of(name)?;
+        if id.0 == 0 {
+            return Err(Refusal::Malformed("no tenant has id 0".into()).into());
+        }
+        let existing = self.state.tenants_by_name.get(&name).and_then(|id| self.state.tenants.get(id));
+        check_expect(expect, existing.map(|tenant| tenant.revision))?;
+        match existing {
+            Some(tenant) if tenant.id == id => return Ok(unchanged(id.0, tenant.revision)),
+            Some(tenant) => return Err(Refusal::AlreadyExists(tenant.name.to_string()).into()),
+            None => {}
+        }
+        if self.state.tenants.contains_key(&id) {
+            return Err(Refusal::TenantIdTaken(id).into());
+        }
+        let revision = self.next_revision();
+        let tenant = Tenant { id, name: name.clone(), created_at: self.now(), revision };
+        self.changes.put(table::tenant_key(id), table::encode(&table::TenantRow::from(&tenant)));
+        self.changes.config_changed = true;
+        self.state.tenants_by_name.insert(name, id);
+        self.state.tenants.insert(id, tenant);
+        Ok(Outcome::Configured { created: true, unchanged: false, revision, id: id.0 })
+    }
+
+    /// Adds a signing key. Keys never change, so they have no revision and answer 0.
+    pub(super) fn put_cluster_key(&mut self, expect: &Expect, id: u8, secret: [u8; 32]) -> Result<Outcome, Stop> {
+        let existing = self.state.cluster_keys.get(&id);
+        check_expect(expect, existing.map(|_| 0))?;
+        match existing {
+            Some(held) if *held == secret => return Ok(unchanged(id.into(), 0)),
+            Some(_) => return Err(Refusal::AlreadyExists(id.to_string()).into()),
+            None => {}
+        }
+        self.changes.put(table::cluster_key_key(id), table::encode(&secret));
+        self.changes.config_changed = true;
+        self.state.cluster_keys.insert(id, secret);
+        Ok(Outcome::Configured { created: true, unchanged: false, revision: 0, id: id.into() })
+    }
+}

@@ -1,0 +1,203 @@
+//! One entry: its records in order, alone or as units.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use pointsman_model::record::{self, FLAG_UNIT_CONTINUES, Header, kind};
+use pointsman_model::{Ordinal, Timestamp};
+use serde::Deserialize;
+
+use super::changes::Changes;
+use super::publish::Facts;
+use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
+use crate::command::{Expire, PluginChunk, PluginCommit, Settle, Skip};
+use crate::error::Error;
+use crate::outcome::{Outcome, Refusal};
+use crate::state::State;
+
+/// Why a command went no further: an outcome, or the end of this shard on this node.
+pub(super) enum Stop {
+    Refused(Refusal),
+    Failed(Error),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// An entry while it is applied.
+pub(super) struct Entry<'a> {
+    pub(super) state: &'a mut State,
+    pub(super) segment: &'a mut SegmentQueues,
+    pub(super) store: &'a dyn Store,
+    pub(super) meta: &'a EntryMeta,
+    pub(super) changes: Changes,
+}
+
+/// A record and its place.
+pub(super) struct Placed {
+    pub(super) ordinal: Ordinal,
+    /// Its bytes within the records of the entry.
+    pub(super) range: Range<usize>,
+    pub(super) header: Header,
+    head: Bytes,
+    body: Bytes,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(
+        state: &'a mut State,
+        segment: &'a mut SegmentQueues,
+        store: &'a dyn Store,
+        meta: &'a EntryMeta,
+    ) -> Self {
+        Self { state, segment, store, meta, changes: Changes::default() }
+    }
+
+    pub(super) fn apply(mut self, records: &Bytes) -> Result<Applied, Error> {
+        let mut unit = Vec::new();
+        for placed in placed(self.meta, records) {
+            let placed = placed?;
+            let continues = placed.header.flags & FLAG_UNIT_CONTINUES != 0;
+            if continues {
+                unit.push(placed);
+            } else if unit.is_empty() {
+                let outcome = self.record(&placed)?;
+                self.changes.outcomes.push(outcome);
+            } else {
+                unit.push(placed);
+                self.unit(&std::mem::take(&mut unit))?;
+            }
+        }
+        if !unit.is_empty() {
+            self.unit(&unit)?;
+        }
+        Ok(self.finish())
+    }
+
+    fn finish(mut self) -> Applied {
+        let outcome_hash = outcome_hash::next(self.state.outcome_hash, self.meta.index, &self.changes.outcomes);
+        self.state.outcome_hash = outcome_hash;
+        let writes = self.changes.take_rows(self.state).into_iter().collect();
+        let Changes { outcomes, queue, keys, config_changed, .. } = self.changes;
+        Applied { outcomes, writes, queue, keys, config_changed, outcome_hash }
+    }
+
+    fn record(&mut self, placed: &Placed) -> Result<Outcome, Error> {
+        match self.command(placed) {
+            Ok(outcome) => Ok(outcome),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Refused(refusal)) => Ok(self.refuse(placed, refusal)),
+        }
+    }
+
+    fn command(&mut self, placed: &Placed) -> Result<Outcome, Stop> {
+        let Placed { header, head, body, .. } = placed;
+        match header.kind {
+            kind::PUBLISH => {
+                let facts = self.check_publish(header, head)?;
+                Ok(self.publish(placed, &facts)?)
+            }
+            kind::SETTLE => self.settle(header, decode::<Settle>(head)?),
+            kind::EXPIRE => self.expire(header, decode::<Expire>(head)?),
+            kind::SKIP => self.skip(header, &decode::<Skip>(head)?),
+            kind::CONFIG_PUT => self.config_put(header, decode(head)?),
+            kind::CONFIG_DELETE => self.config_delete(header, decode(head)?),
+            kind::PLUGIN_CHUNK => self.plugin_chunk(header, decode::<PluginChunk>(head)?, body),
+            kind::PLUGIN_COMMIT => self.plugin_commit(header, decode::<PluginCommit>(head)?),
+            kind => Err(Error::UnknownKind { kind, index: self.meta.index, ordinal: placed.ordinal }.into()),
+        }
+    }
+
+    /// Publishes all records of a unit or none. Checks do not depend on each other, so all come first.
+    fn unit(&mut self, unit: &[Placed]) -> Result<(), Error> {
+        let mut checked: Vec<Result<Facts, Refusal>> =
+            unit.iter().map(|placed| self.check_part(placed)).collect::<Result<_, Error>>()?;
+        if let (Some(last), Some(facts)) = (unit.last(), checked.last_mut())
+            && last.header.flags & FLAG_UNIT_CONTINUES != 0
+        {
+            *facts = Err(Refusal::Malformed("the entry ends within a unit".into()));
+        }
+        let whole = checked.iter().all(Result::is_ok);
+        for (placed, checked) in unit.iter().zip(checked) {
+            let outcome = match checked {
+                Ok(facts) if whole => self.publish(placed, &facts)?,
+                Ok(_) => self.refuse(placed, Refusal::UnitRefused),
+                Err(refusal) => self.refuse(placed, refusal),
+            };
+            self.changes.outcomes.push(outcome);
+        }
+        Ok(())
+    }
+
+    fn check_part(&self, placed: &Placed) -> Result<Result<Facts, Refusal>, Error> {
+        match placed.header.kind {
+            kind::PUBLISH => Ok(self.check_publish(&placed.header, &placed.head)),
+            kind if is_known(kind) => Ok(Err(Refusal::Malformed("only messages form units".into()))),
+            kind => Err(Error::UnknownKind { kind, index: self.meta.index, ordinal: placed.ordinal }),
+        }
+    }
+
+    fn refuse(&mut self, placed: &Placed, refusal: Refusal) -> Outcome {
+        if placed.header.kind == kind::PUBLISH {
+            self.note_refused(placed.ordinal);
+        }
+        Outcome::Refused(refusal)
+    }
+
+    /// The time of all that happens in this entry.
+    pub(super) fn now(&self) -> Timestamp {
+        self.meta.stamp
+    }
+}
+
+/// The records of an entry, verified.
+pub(super) fn placed<'a>(
+    meta: &'a EntryMeta,
+    records: &'a Bytes,
+) -> impl Iterator<Item = Result<Placed, Error>> + use<'a> {
+    record::ranges(records).enumerate().map(move |(i, range)| {
+        let ordinal = Ordinal(u16::try_from(i).map_err(|_| Error::TooManyRecords { index: meta.index })?);
+        let damaged = |source| Error::DamagedRecord { index: meta.index, ordinal, source };
+        let range = range.map_err(damaged)?;
+        let record = record::decode_head(&records.slice(range.clone())).map_err(damaged)?;
+        Ok(Placed { ordinal, range, header: record.header, head: record.head, body: record.body })
+    })
+}
+
+impl Placed {
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+}
+
+/// Reads the head of a record; all of it.
+pub(super) fn decode<'a, T: Deserialize<'a>>(head: &'a [u8]) -> Result<T, Refusal> {
+    match postcard::take_from_bytes(head) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(Refusal::Malformed("bytes behind the head's last field".into())),
+        Err(error) => Err(Refusal::Malformed(format!("unreadable head: {error}"))),
+    }
+}
+
+fn is_known(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::PUBLISH
+            | kind::SETTLE
+            | kind::EXPIRE
+            | kind::SKIP
+            | kind::CONFIG_PUT
+            | kind::CONFIG_DELETE
+            | kind::PLUGIN_CHUNK
+            | kind::PLUGIN_COMMIT
+    )
+}

@@ -1,0 +1,81 @@
+//! The running hash of outcomes: what replicas compare to find one that differs.
+//!
+//! hash(n) = xxh3(hash(n − 1) ‖ index ‖ outcomes), all little-endian. Words meant for people stay out, so that a
+//! release may reword them.
+
+use pointsman_model::{LogIndex, hash};
+
+use crate::outcome::{Outcome, Refusal, Settlement};
+
+/// The hash after an entry.
+pub(super) fn next(before: u64, index: LogIndex, outcomes: &[Outcome]) -> u64 {
+    let mut bytes = Vec::with_capacity(16 + outcomes.len() * 24);
+    bytes.extend_from_slice(&before.to_le_bytes());
+    bytes.extend_from_slice(&index.0.to_le_bytes());
+    for outcome in outcomes {
+        write(outcome, &mut bytes);
+    }
+    hash::hash(&bytes)
+}
+
+fn write(outcome: &Outcome, out: &mut Vec<u8>) {
+    match outcome {
+        Outcome::Published(at) => {
+            out.push(1);
+            out.extend_from_slice(&at.topic.0.to_le_bytes());
+            out.extend_from_slice(&at.queue.0.to_le_bytes());
+            out.extend_from_slice(&at.offset.0.to_le_bytes());
+            out.extend_from_slice(&at.stored_at.0.to_le_bytes());
+        }
+        Outcome::Settled(settlements) => {
+            out.push(2);
+            out.extend_from_slice(&(settlements.len() as u32).to_le_bytes());
+            out.extend(settlements.iter().map(settlement));
+        }
+        Outcome::Skipped => out.push(3),
+        Outcome::Configured { created, unchanged, revision, id } => {
+            out.extend_from_slice(&[4, u8::from(*created), u8::from(*unchanged)]);
+            out.extend_from_slice(&revision.to_le_bytes());
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+        Outcome::Deleted => out.push(5),
+        Outcome::ChunkStored => out.push(6),
+        Outcome::Refused(refusal) => {
+            out.push(7);
+            write_refusal(refusal, out);
+        }
+    }
+}
+
+fn settlement(settlement: &Settlement) -> u8 {
+    match settlement {
+        Settlement::Settled => 1,
+        Settlement::AlreadySettled => 2,
+        Settlement::Expired => 3,
+        Settlement::Unknown => 4,
+        Settlement::RetrySetFull => 5,
+    }
+}
+
+fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
+    let (tag, number): (u8, u64) = match refusal {
+        Refusal::Stale(generation) => (1, generation.0.into()),
+        Refusal::Malformed(_) => (2, 0),
+        Refusal::TenantNotFound => (3, 0),
+        Refusal::TopicNotFound(_) => (4, 0),
+        Refusal::GroupNotFound => (5, 0),
+        Refusal::BindingNotFound => (6, 0),
+        Refusal::PluginNotFound(_) => (7, 0),
+        Refusal::QueueNotFound(queue) => (8, queue.0.into()),
+        Refusal::FewerQueues(queues) => (9, (*queues).into()),
+        Refusal::AlreadyExists(_) => (10, 0),
+        Refusal::InUse(names) => (11, names.len() as u64),
+        Refusal::PreconditionFailed => (12, 0),
+        Refusal::WrongSlot => (13, 0),
+        Refusal::PluginIncomplete => (14, 0),
+        Refusal::UnitRefused => (15, 0),
+        Refusal::TenantIdTaken(id) => (16, id.0.into()),
+    };
+    out.push(tag);
+    out.extend_from_slice(&number.to_le_bytes());
+}

@@ -1,0 +1,215 @@
+//! Publish: a message becomes visible at the end of its queue.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use pointsman_model::queue_entry::{self, QueueEntry};
+use pointsman_model::record::{FRAME_HEADER_BYTES, Header};
+use pointsman_model::{Generation, LogPosition, Ordinal, QueueId, QueueOffset, TopicId, hash, limits};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+
+use super::entry::{Entry, Placed, decode};
+use super::{EntryMeta, KeyAppend, QueueAppend};
+use crate::command::{Judged, Placement, Source};
+use crate::error::Error;
+use crate::outcome::{Outcome, Published, Refusal};
+use crate::table;
+
+/// What `apply` keeps of a [`crate::command::PublishHead`], which names the fields.
+pub(super) struct Facts {
+    tag_hash: u64,
+    ordering_key_hash: u64,
+    flags: u8,
+    keys: KeyHashes,
+    source: Option<Source>,
+}
+
+impl Facts {
+    /// Reads a head without allocating.
+    pub(super) fn read(head: &[u8]) -> Result<Self, Refusal> {
+        let head: Head<'_> = decode(head)?;
+        Ok(Self {
+            tag_hash: hash::tag_hash(head.tag),
+            ordering_key_hash: hash::ordering_key_hash(head.ordering_key),
+            flags: if head.ttl_ms > 0 { queue_entry::FLAG_TTL } else { 0 },
+            keys: head.keys,
+            source: head.source,
+        })
+    }
+
+    /// The entries of this message for queue and key index.
+    pub(super) fn append(
+        &self,
+        meta: &EntryMeta,
+        placed: &Placed,
+        offset: QueueOffset,
+        queue: &mut Vec<QueueAppend>,
+        keys: &mut Vec<KeyAppend>,
+    ) {
+        let (header, ordinal) = (&placed.header, placed.ordinal);
+        let entry = QueueEntry {
+            position: LogPosition(meta.position.0 + FRAME_HEADER_BYTES + placed.range.start as u64),
+            index: meta.index,
+            length: placed.range.len() as u32,
+            term: meta.term,
+            ordinal,
+            priority: header.priority,
+            flags: self.flags,
+            tag_hash: self.tag_hash,
+            ordering_key_hash: self.ordering_key_hash,
+            stamp: meta.stamp,
+        };
+        queue.push(QueueAppend { topic: header.topic, queue: header.queue, offset, entry });
+        let of_key =
+            |key_hash: &u64| KeyAppend { topic: header.topic, key_hash: *key_hash, place: (meta.index, ordinal) };
+        keys.extend(self.keys.as_slice().iter().map(of_key));
+    }
+}
+
+impl Entry<'_> {
+    /// All that can refuse a message.
+    pub(super) fn check_publish(&self, header: &Header, head: &[u8]) -> Result<Facts, Refusal> {
+        let facts = Facts::read(head)?;
+        if header.priority > limits::PRIORITY_MAX {
+            return Err(Refusal::Malformed(format!("priority {}", header.priority)));
+        }
+        if let Some(source) = facts.source {
+            self.check_generation(header, TopicId(source.topic), Generation(source.generation))?;
+        }
+        let queues = self.check_generation(header, header.topic, header.generation)?;
+        if header.queue.0 >= queues {
+            return Err(Refusal::QueueNotFound(header.queue));
+        }
+        Ok(facts)
+    }
+
+    /// The queues of a topic of the record's tenant, if the leader decided under its generation.
+    fn check_generation(&self, header: &Header, topic: TopicId, decided: Generation) -> Result<u16, Refusal> {
+        let topic = self.state.topics.get(&topic).filter(|topic| topic.tenant == header.tenant);
+        let topic = topic.ok_or_else(|| Refusal::TopicNotFound(String::new()))?;
+        if topic.generation == decided { Ok(topic.queues()) } else { Err(Refusal::Stale(topic.generation)) }
+    }
+
+    /// Appends a checked message to its queue.
+    pub(super) fn publish(&mut self, placed: &Placed, facts: &Facts) -> Result<Outcome, Error> {
+        let (topic, queue) = (placed.header.topic, placed.header.queue);
+        let ends = self.state.queues.entry((topic, queue)).or_default();
+        let offset = QueueOffset(ends.latest);
+        ends.latest += 1;
+        if self.changes.queues.insert((topic, queue)) {
+            self.start_in_segment(topic, queue, offset)?;
+        }
+        facts.append(self.meta, placed, offset, &mut self.changes.queue, &mut self.changes.keys);
+        Ok(Outcome::Published(Published {
+            term: self.meta.term,
+            index: self.meta.index,
+            ordinal: placed.ordinal,
+            topic,
+            queue,
+            offset,
+            stored_at: self.now(),
+        }))
+    }
+
+    /// Notes the first offset of a queue in this segment.
+    fn start_in_segment(&mut self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<(), Error> {
+        if self.segment.started.insert((topic, queue)) {
+            let key = table::segment_queue_key(self.segment.base, topic, queue);
+            // After a restart the cache is empty and the row may be there.
+            if self.store.get(&key)?.is_none() {
+                self.changes.put(key, table::encode(&offset.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a publish record came to nothing, so that a walk of the segment passes it by.
+    pub(super) fn note_refused(&mut self, ordinal: Ordinal) {
+        let key = table::refused_key(self.meta.segment_base, self.meta.index, ordinal);
+        self.changes.put(key, table::encode(&()));
+    }
+}
+
+/// [`crate::command::PublishHead`], field by field, with what is not needed passed over.
+#[derive(serde::Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    _content_type: Option<&'a str>,
+    #[serde(borrow)]
+    tag: Option<&'a str>,
+    keys: KeyHashes,
+    #[serde(borrow)]
+    ordering_key: Option<&'a str>,
+    #[serde(borrow)]
+    _properties: Passed<(&'a str, &'a str)>,
+    ttl_ms: u64,
+    #[serde(borrow)]
+    _trace: Option<&'a str>,
+    _placement: Placement,
+    _judged: Passed<Judged>,
+    source: Option<Source>,
+}
+
+/// Hashes of the keys, in order.
+struct KeyHashes {
+    hashes: [u64; limits::KEYS_MAX],
+    count: usize,
+}
+
+impl KeyHashes {
+    fn as_slice(&self) -> &[u64] {
+        &self.hashes[..self.count]
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyHashes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = KeyHashes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {} keys", limits::KEYS_MAX)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<KeyHashes, A::Error> {
+                let mut keys = KeyHashes { hashes: [0; limits::KEYS_MAX], count: 0 };
+                while let Some(key) = seq.next_element::<&str>()? {
+                    let Some(place) = keys.hashes.get_mut(keys.count) else {
+                        return Err(serde::de::Error::invalid_length(keys.count + 1, &self));
+                    };
+                    *place = hash::hash(key.as_bytes());
+                    keys.count += 1;
+                }
+                Ok(keys)
+            }
+        }
+
+        deserializer.deserialize_seq(Keys)
+    }
+}
+
+/// A list that is checked and not kept.
+struct Passed<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Passed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+            type Value = Passed<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Passed<T>, A::Error> {
+                while seq.next_element::<T>()?.is_some() {}
+                Ok(Passed(PhantomData))
+            }
+        }
+
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
+}

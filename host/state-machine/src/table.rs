@@ -1,0 +1,344 @@
+//! Keys and values of the stored rows. `FORMATS.md`, State; for operators: `docs/reference/state.md`.
+//!
+//! A key is `table u8 | tenant u32 | …`, numbers big-endian, so that a tenant is one range of every table and numbers
+//! sort. A value is `version u8 | postcard`. Rows that belong to the shard and to no tenant have tenant 0. Table 0 is
+//! not this crate's: what stores the rows keeps its own there (the last applied entry).
+//!
+//! | table | key after the table | value |
+//! |---|---|---|
+//! | 1 shard | `0` | [`State::counters`], outcome hash |
+//! | 2 tenant | `tenant` | name, created, revision |
+//! | 3 tenant home | `tenant` | name, home shard, created, revision |
+//! | 4 cluster key | `0`, id u8 | the secret |
+//! | 5 topic | `tenant`, topic u32 | name, settings, generation, revision, created, key slots |
+//! | 6 group | `tenant`, group u32 | name, settings, ids of its topics, generation, revision, created |
+//! | 7 binding | `tenant`, binding u32 | name, settings, targets, digest, generation, revision, created, shorthand |
+//! | 8 plugin version | `tenant`, version u32 | what was committed, created |
+//! | 9 plugin chunk | `tenant`, digest 32, chunk u32 | a piece of a component |
+//! | 10 queue | `tenant`, topic u32, queue u16 | earliest, latest |
+//! | 11 cursor | `tenant`, group u32, topic u32, queue u16 | floor |
+//! | 12 cursor block | `tenant`, group u32, topic u32, queue u16, block u64 | 128 bytes: bit `i` of the little-endian words is offset 1,024 × block + i |
+//! | 13 retry | `tenant`, group u32, topic u32, queue u16, offset u64 | [`Retry`] |
+//! | 14 due | `tenant`, group u32, due u64, topic u32, queue u16, offset u64 | nothing |
+//! | 15 retrying | `tenant`, group u32 | how many rows of table 13 |
+//! | 16 segment queue | `0`, segment base u64, topic u32, queue u16 | offset of the queue's first message in the segment |
+//! | 17 refused | `0`, segment base u64, index u64, ordinal u16 | nothing: a publish record that came to nothing |
+//!
+//! Tables 16 and 17 go with their segment, hence are the shard's. A block without a set bit has no row, and no bit below
+//! the floor is set.
+//!
+//! [`State::counters`]: crate::State::counters
+//! [`Retry`]: crate::state::Retry
+
+mod rows;
+
+pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ShardRow, TenantRow, TopicRow};
+
+use pointsman_model::{
+    BindingId, GroupId, LogIndex, LogPosition, Ordinal, PluginVersionId, QueueId, TenantId, TopicId,
+};
+use serde::de::{Deserialize, DeserializeOwned};
+use serde::ser::Serialize;
+
+use crate::error::Error;
+use crate::state::BLOCK_BYTES;
+
+/// The layout of values this release writes.
+const VERSION: u8 = 1;
+
+/// Ids, revisions and the outcome hash.
+pub const SHARD: u8 = 1;
+/// Tenants at home here.
+pub const TENANT: u8 = 2;
+/// Metadata shard: where tenants live.
+pub const TENANT_HOME: u8 = 3;
+/// Metadata shard: signing keys.
+pub const CLUSTER_KEY: u8 = 4;
+/// Topics.
+pub const TOPIC: u8 = 5;
+/// Groups.
+pub const GROUP: u8 = 6;
+/// Bindings.
+pub const BINDING: u8 = 7;
+/// Plugin versions.
+pub const PLUGIN: u8 = 8;
+/// Pieces of plugin components.
+pub const PLUGIN_CHUNK: u8 = 9;
+/// Ends of queues.
+pub const QUEUE: u8 = 10;
+/// Floors of cursors.
+pub const CURSOR: u8 = 11;
+/// Settled offsets above the floors.
+pub const CURSOR_BLOCK: u8 = 12;
+/// Messages that wait for their next attempt.
+pub const RETRY: u8 = 13;
+/// The same by the time they are due.
+pub const DUE: u8 = 14;
+/// How many of them a group has.
+pub const RETRYING: u8 = 15;
+/// First offset of each queue in each segment.
+pub const SEGMENT_QUEUE: u8 = 16;
+/// Publish records that came to nothing.
+pub const REFUSED: u8 = 17;
+
+/// Rows without a tenant.
+const NO_TENANT: TenantId = TenantId(0);
+/// Longest key: [`PLUGIN_CHUNK`].
+const KEY_BYTES: usize = 1 + 4 + 32 + 4;
+
+/// A key in the making.
+struct Key(Vec<u8>);
+
+impl Key {
+    fn new(table: u8, tenant: TenantId) -> Self {
+        let mut key = Vec::with_capacity(KEY_BYTES);
+        key.push(table);
+        key.extend_from_slice(&tenant.0.to_be_bytes());
+        Self(key)
+    }
+
+    fn u16(mut self, n: u16) -> Self {
+        self.0.extend_from_slice(&n.to_be_bytes());
+        self
+    }
+
+    fn u32(mut self, n: u32) -> Self {
+        self.0.extend_from_slice(&n.to_be_bytes());
+        self
+    }
+
+    fn u64(mut self, n: u64) -> Self {
+        self.0.extend_from_slice(&n.to_be_bytes());
+        self
+    }
+}
+
+pub(crate) fn shard_key() -> Vec<u8> {
+    Key::new(SHARD, NO_TENANT).0
+}
+
+pub(crate) fn tenant_key(tenant: TenantId) -> Vec<u8> {
+    Key::new(TENANT, tenant).0
+}
+
+pub(crate) fn tenant_home_key(tenant: TenantId) -> Vec<u8> {
+    Key::new(TENANT_HOME, tenant).0
+}
+
+pub(crate) fn cluster_key_key(id: u8) -> Vec<u8> {
+    let mut key = Key::new(CLUSTER_KEY, NO_TENANT).0;
+    key.push(id);
+    key
+}
+
+pub(crate) fn topic_key(tenant: TenantId, topic: TopicId) -> Vec<u8> {
+    Key::new(TOPIC, tenant).u32(topic.0).0
+}
+
+pub(crate) fn group_key(tenant: TenantId, group: GroupId) -> Vec<u8> {
+    Key::new(GROUP, tenant).u32(group.0).0
+}
+
+pub(crate) fn binding_key(tenant: TenantId, binding: BindingId) -> Vec<u8> {
+    Key::new(BINDING, tenant).u32(binding.0).0
+}
+
+pub(crate) fn plugin_key(tenant: TenantId, plugin: PluginVersionId) -> Vec<u8> {
+    Key::new(PLUGIN, tenant).u32(plugin.0).0
+}
+
+/// All pieces of a component: a prefix of [`plugin_chunk_key`].
+pub(crate) fn plugin_chunk_prefix(tenant: TenantId, digest: &[u8; 32]) -> Vec<u8> {
+    let mut key = Key::new(PLUGIN_CHUNK, tenant);
+    key.0.extend_from_slice(digest);
+    key.0
+}
+
+pub(crate) fn plugin_chunk_key(tenant: TenantId, digest: &[u8; 32], chunk: u32) -> Vec<u8> {
+    Key(plugin_chunk_prefix(tenant, digest)).u32(chunk).0
+}
+
+pub(crate) fn queue_key(tenant: TenantId, topic: TopicId, queue: QueueId) -> Vec<u8> {
+    Key::new(QUEUE, tenant).u32(topic.0).u16(queue.0).0
+}
+
+pub(crate) fn cursor_key(tenant: TenantId, group: GroupId, topic: TopicId, queue: QueueId) -> Vec<u8> {
+    Key::new(CURSOR, tenant).u32(group.0).u32(topic.0).u16(queue.0).0
+}
+
+pub(crate) fn cursor_block_key(
+    tenant: TenantId,
+    group: GroupId,
+    topic: TopicId,
+    queue: QueueId,
+    block: u64,
+) -> Vec<u8> {
+    Key::new(CURSOR_BLOCK, tenant).u32(group.0).u32(topic.0).u16(queue.0).u64(block).0
+}
+
+/// All retry rows of a group, or of one topic of it: a prefix of [`retry_key`].
+pub(crate) fn retry_prefix(tenant: TenantId, group: GroupId, topic: Option<TopicId>) -> Vec<u8> {
+    let key = Key::new(RETRY, tenant).u32(group.0);
+    topic.map_or(key.0.clone(), |topic| key.u32(topic.0).0)
+}
+
+pub(crate) fn retry_key(tenant: TenantId, group: GroupId, topic: u32, queue: u16, offset: u64) -> Vec<u8> {
+    Key::new(RETRY, tenant).u32(group.0).u32(topic).u16(queue).u64(offset).0
+}
+
+/// Where the due rows of a group from that time on start.
+pub(crate) fn due_from(tenant: TenantId, group: GroupId, due: u64) -> Vec<u8> {
+    Key::new(DUE, tenant).u32(group.0).u64(due).0
+}
+
+/// All due rows of a group.
+pub(crate) fn due_prefix(tenant: TenantId, group: GroupId) -> Vec<u8> {
+    Key::new(DUE, tenant).u32(group.0).0
+}
+
+pub(crate) fn due_key(tenant: TenantId, group: GroupId, due: u64, topic: u32, queue: u16, offset: u64) -> Vec<u8> {
+    Key(due_from(tenant, group, due)).u32(topic).u16(queue).u64(offset).0
+}
+
+pub(crate) fn retrying_key(tenant: TenantId, group: GroupId) -> Vec<u8> {
+    Key::new(RETRYING, tenant).u32(group.0).0
+}
+
+pub(crate) fn segment_queue_key(segment: LogPosition, topic: TopicId, queue: QueueId) -> Vec<u8> {
+    Key::new(SEGMENT_QUEUE, NO_TENANT).u64(segment.0).u32(topic.0).u16(queue.0).0
+}
+
+/// All refused records of a segment: a prefix of [`refused_key`].
+pub(crate) fn refused_prefix(segment: LogPosition) -> Vec<u8> {
+    Key::new(REFUSED, NO_TENANT).u64(segment.0).0
+}
+
+pub(crate) fn refused_key(segment: LogPosition, index: LogIndex, ordinal: Ordinal) -> Vec<u8> {
+    Key::new(REFUSED, NO_TENANT).u64(segment.0).u64(index.0).u16(ordinal.0).0
+}
+
+/// The first key after all that start with `prefix`. Our tables are below 255, so there is one.
+pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+/// Reads the numbers of a stored key.
+pub(crate) struct KeyReader<'a> {
+    key: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> KeyReader<'a> {
+    /// Starts behind the table.
+    pub(crate) fn new(key: &'a [u8]) -> Self {
+        Self { key, rest: key.get(1..).unwrap_or_default() }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(|| damaged(self.key))?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Error> {
+        Ok(u8::from_be_bytes(self.take()?))
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Error> {
+        Ok(u16::from_be_bytes(self.take()?))
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Error> {
+        Ok(u32::from_be_bytes(self.take()?))
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Error> {
+        Ok(u64::from_be_bytes(self.take()?))
+    }
+}
+
+/// The error of a row that makes no sense.
+pub(crate) fn damaged(key: &[u8]) -> Error {
+    Error::DamagedRow { key: key.to_vec() }
+}
+
+/// A value: version and postcard.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    // Our rows are plain structs of known length, so postcard has nothing to refuse.
+    postcard::to_extend(value, vec![VERSION]).expect("rows serialize in memory")
+}
+
+/// A value that is bytes alone, as postcard writes them, without visiting each.
+pub(crate) fn encode_bytes(bytes: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(bytes.len() + 6);
+    value.extend_from_slice(&encode(&(bytes.len() as u64)));
+    value.extend_from_slice(bytes);
+    value
+}
+
+/// A cursor block: 128 bytes, a tuple to postcard and hence without a length.
+pub(crate) fn encode_block(bytes: &[u8; BLOCK_BYTES]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + BLOCK_BYTES);
+    value.push(VERSION);
+    value.extend_from_slice(bytes);
+    value
+}
+
+/// Reads what [`encode`] wrote.
+pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, Error> {
+    decode_borrowed(key, value)
+}
+
+/// Reads what [`encode`] or [`encode_bytes`] wrote, without a copy.
+pub(crate) fn decode_borrowed<'a, T: Deserialize<'a>>(key: &[u8], value: &'a [u8]) -> Result<T, Error> {
+    match value.split_first() {
+        Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
+            Ok((value, [])) => Ok(value),
+            _ => Err(damaged(key)),
+        },
+        _ => Err(damaged(key)),
+    }
+}
+
+/// Reads what [`encode_block`] wrote.
+pub(crate) fn decode_block<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8; BLOCK_BYTES], Error> {
+    match value.split_first() {
+        Some((&VERSION, rest)) => rest.try_into().map_err(|_| damaged(key)),
+        _ => Err(damaged(key)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_covers_its_keys_and_no_others() {
+        let prefix = retry_prefix(TenantId(7), GroupId(u32::MAX), Some(TopicId(u32::MAX)));
+        let end = after(&prefix);
+        let inside = retry_key(TenantId(7), GroupId(u32::MAX), u32::MAX, u16::MAX, u64::MAX);
+        assert!(prefix < inside && inside < end);
+        assert!(end <= retry_prefix(TenantId(8), GroupId(0), None));
+    }
+
+    #[test]
+    fn values_say_when_they_are_damaged() {
+        let value = encode(&(7_u32, "text"));
+        assert_eq!(decode::<(u32, String)>(b"k", &value).unwrap(), (7, "text".into()));
+        for length in 0..value.len() {
+            assert!(decode::<(u32, String)>(b"k", &value[..length]).is_err(), "{length} bytes");
+        }
+        let longer = [&value[..], &[0]].concat();
+        assert!(decode::<(u32, String)>(b"k", &longer).is_err());
+        let newer = [&[VERSION + 1], &value[1..]].concat();
+        assert!(decode::<(u32, String)>(b"k", &newer).is_err());
+        assert_eq!(decode_borrowed::<&[u8]>(b"k", &encode_bytes(&[9; 300])).unwrap(), [9; 300]);
+    }
+}
