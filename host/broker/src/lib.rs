@@ -3,17 +3,28 @@
 //! A [`Broker`] knows shards and judges only through [`ports`]; it never sees HTTP, openraft or wasmtime. Every
 //! call takes a [`Call`] (who, until when) and answers a value or an [`Error`] that maps to one code of the contract.
 //!
-//! * **Publish** ([`publish`]): one judging worker a topic keeps arrival order and calls the selector once for all that
-//!   wait; the shard's batcher turns many publishes into one entry; the answer comes after fsync and `apply`.
-//! * **Lease** ([`lease`]): leases are memory of the leader, settlements are log. A group's dispatcher reads the queues
-//!   past its floor, lets the filter judge, and hands out receipts; refused offsets are settled by `skip` records.
+//! * **Publish** (`publish`, `batcher`): one judging worker a topic keeps arrival order and calls the selector once for
+//!   all that wait; the shard's batcher turns many publishes into one entry; the answer comes after fsync and `apply`.
+//! * **Lease** (`lease`, `settle`): leases are memory of the leader, settlements are log. A group's dispatcher reads
+//!   the queues past its floor, lets the filter judge, and hands out receipts; refused offsets are settled by `skip`
+//!   records.
 //! * **Stream** ([`stream`]): log order, from any place, resumable by cursor.
-//! * **Configure** ([`configure`]): tenants, topics, groups, bindings, plugin versions: entries like all else.
+//! * **Configure** (`configure`): tenants, topics, groups, bindings, plugin versions: entries like all else.
 
+mod broker;
 pub mod call;
+mod configure;
 pub mod error;
+mod lease;
+mod lookup;
 pub mod ports;
+mod publish;
+mod settle;
+pub mod stream;
 pub mod view;
 
+pub use broker::{Broker, BrokerConfig, ShardHealth};
 pub use call::{Call, Principal};
 pub use error::Error;
+pub use pointsman_state_machine::{command, state};
+pub use stream::TopicStream;
