@@ -1,0 +1,149 @@
+//! Publishing, leasing, settling, streaming, looking up.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pointsman_api_types::lease::{Lease, LeaseInput, Leases, SettleInput, SettleItem, SettleResult, Settled};
+use pointsman_api_types::message::Message;
+use pointsman_api_types::publish::{BATCH_TYPE, FRAMES_TYPE, PublishAnswer, Receipt};
+
+use super::{LONG_POLL_SLACK, Tenant};
+use crate::{Error, Request, TopicStream, encode_component};
+
+/// What is said about one message in headers.
+#[derive(Clone, Debug, Default)]
+pub struct PublishOptions {
+    /// Media type of the payload; `application/octet-stream` if absent.
+    pub content_type: Option<String>,
+    /// Tag.
+    pub tag: Option<String>,
+    /// Keys for look-ups.
+    pub keys: Vec<String>,
+    /// Messages of one ordering key keep their order.
+    pub ordering_key: Option<String>,
+    /// An explicit queue.
+    pub queue: Option<u16>,
+    /// Names and values; HTTP lower-cases the names.
+    pub properties: Vec<(String, String)>,
+    /// Expires so long after it was stored.
+    pub ttl_ms: Option<u64>,
+    /// 0 to 9.
+    pub priority: Option<u8>,
+    /// `quorum`, `leader` or `none`; the topic's durability if absent.
+    pub ack: Option<String>,
+}
+
+/// What a topic stream shows.
+#[derive(Clone, Debug, Default)]
+pub struct StreamOptions {
+    /// `latest`, `earliest`, a time or a cursor.
+    pub from: Option<String>,
+    /// A tag expression.
+    pub tags: Option<String>,
+    /// Ends after so many messages.
+    pub max_events: Option<u64>,
+    /// Ends after so long.
+    pub max_ms: Option<u64>,
+    /// Ends where the topic ended when the stream was opened.
+    pub until_tail: bool,
+}
+
+impl Tenant {
+    /// Publishes one message, its payload untouched.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn publish(&self, topic: &str, payload: Bytes, options: &PublishOptions) -> Result<Receipt, Error> {
+        self.client.send(self.publish_request(topic, payload, options)).await?.json()
+    }
+
+    /// The request of [`Tenant::publish`].
+    #[must_use]
+    pub fn publish_request(&self, topic: &str, payload: Bytes, options: &PublishOptions) -> Request {
+        let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
+        let mut request = Request::post(self.messages_path(topic, options.ack.as_deref()))
+            .body(content_type, payload)
+            .header_if("pm-tag", options.tag.as_ref())
+            .header_if("pm-ordering-key", options.ordering_key.as_ref())
+            .header_if("pm-queue", options.queue.map(|queue| queue.to_string()))
+            .header_if("pm-ttl-ms", options.ttl_ms.map(|ttl| ttl.to_string()))
+            .header_if("pm-priority", options.priority.map(|priority| priority.to_string()));
+        for key in &options.keys {
+            request = request.header("pm-key", key);
+        }
+        for (name, value) in &options.properties {
+            request = request.header(&format!("pm-prop-{name}"), value);
+        }
+        request
+    }
+
+    /// Publishes a batch, given as the JSON of `application/vnd.pointsman.batch+json`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn publish_batch(&self, topic: &str, batch: Bytes, ack: Option<&str>) -> Result<PublishAnswer, Error> {
+        let request = Request::post(self.messages_path(topic, ack)).body(BATCH_TYPE, batch);
+        self.client.send(request).await?.json()
+    }
+
+    /// Publishes frames, as [`crate::push_frame`] makes them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn publish_frames(&self, topic: &str, frames: Bytes, ack: Option<&str>) -> Result<PublishAnswer, Error> {
+        let request = Request::post(self.messages_path(topic, ack)).body(FRAMES_TYPE, frames);
+        self.client.send(request).await?.json()
+    }
+
+    /// Leases messages of a group; waits for a first one as long as `input` says.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn lease(&self, group: &str, input: &LeaseInput) -> Result<Vec<Lease>, Error> {
+        let wait = Duration::from_millis(input.wait_ms.unwrap_or_default());
+        let request = Request::post(self.path(&["groups", group, "leases"])).json(input).timeout(wait + LONG_POLL_SLACK);
+        Ok(self.client.send(request).await?.json::<Leases>()?.leases)
+    }
+
+    /// Settles leases; one result an item, in order.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn settle(&self, group: &str, items: Vec<SettleItem>) -> Result<Vec<SettleResult>, Error> {
+        let request = Request::post(self.path(&["groups", group, "settle"])).json(&SettleInput { items });
+        Ok(self.client.send(request).await?.json::<Settled>()?.results)
+    }
+
+    /// A message by its id.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn message(&self, id: &str) -> Result<Message, Error> {
+        self.client.send(Request::get(self.path(&["messages", id]))).await?.json()
+    }
+
+    /// The bytes of a message by its id.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn payload(&self, id: &str) -> Result<Bytes, Error> {
+        let request = Request::get(self.path(&["messages", id, "payload"]));
+        Ok(self.client.send(request).await?.ok()?.body)
+    }
+
+    /// Follows a topic.
+    #[must_use]
+    pub fn stream(&self, topic: &str, options: StreamOptions) -> TopicStream {
+        TopicStream::new(self.client.clone(), self.path(&["topics", topic, "stream"]), options)
+    }
+
+    fn messages_path(&self, topic: &str, ack: Option<&str>) -> String {
+        let mut path = self.path(&["topics", topic, "messages"]);
+        if let Some(ack) = ack {
+            // Writing to a `String` does not fail.
+            let _ = write!(path, "?ack={}", encode_component(ack));
+        }
+        path
+    }
+}
