@@ -25,9 +25,19 @@ pub(super) fn classify(dir: &Path, error: lsm_tree::Error) -> Error {
 }
 
 fn is_damage(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
-    matches!(error.kind(), InvalidData | IsADirectory | NotADirectory | NotFound | UnexpectedEof)
-        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    use rustix::io::Errno;
+    const ABOUT_THE_SYSTEM: [Errno; 9] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::ROFS,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::INTR,
+    ];
+    !Errno::from_io_error(error).is_some_and(|errno| ABOUT_THE_SYSTEM.contains(&errno))
 }
 
 pub(super) fn damaged(dir: &Path, detail: impl Into<String>) -> Error {

@@ -20,7 +20,7 @@ use lsm_tree::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use pointsman_model::LogIndex;
 
-use super::flusher::Flusher;
+use super::flusher::{FIRST_LEVEL_RUNS_MAX, Flusher, compact_all};
 use super::readers::{ReadGuard, Readers};
 use super::{Applied, Change, Items, KeyRange, Read, Result, Snapshot, StateStore, Value, Visit, damage, visible};
 use crate::Error;
@@ -187,6 +187,21 @@ impl StateTree {
             _ => Ok(()),
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn first_level_runs(&self) -> usize {
+        self.shared.tree.l0_run_count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn readers_watermark(&self) -> u64 {
+        self.shared.readers.watermark()
+    }
+
+    #[cfg(test)]
+    pub(super) fn next_seqno(&self) -> u64 {
+        self.shared.seqno.get()
+    }
 }
 
 impl Read for StateTree {
@@ -262,6 +277,9 @@ impl StateStore for StateTree {
 
     fn flush_now(&self) -> Result<Option<Applied>> {
         let shared = &*self.shared;
+        if !shared.config.threads || shared.tree.l0_run_count() >= FIRST_LEVEL_RUNS_MAX {
+            compact_all(shared, false)?;
+        }
         let _flushing = shared.flushing.lock();
         for seal_first in [false, true] {
             let mut writer = shared.writer.lock();
