@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use pointsman_model::ids::{LogIndex, LogPosition, Term};
+use pointsman_model::time::Timestamp;
 
 use crate::Error;
 use crate::disk::Disk;
@@ -22,6 +23,10 @@ pub struct Base {
     pub index: LogIndex,
     /// Where its frame ends.
     pub end: LogPosition,
+    /// Its stamp.
+    pub stamp: Timestamp,
+    /// The `header_crc` of its frame, for the header of a segment that starts behind it; 0 if not known.
+    pub crc: u32,
 }
 
 impl Base {
@@ -29,7 +34,9 @@ impl Base {
         let mut out = [0; PAYLOAD_BYTES];
         out[..8].copy_from_slice(&self.term.0.to_le_bytes());
         out[8..16].copy_from_slice(&self.index.0.to_le_bytes());
-        out[16..].copy_from_slice(&self.end.0.to_le_bytes());
+        out[16..24].copy_from_slice(&self.end.0.to_le_bytes());
+        out[24..32].copy_from_slice(&self.stamp.0.to_le_bytes());
+        out[32..36].copy_from_slice(&self.crc.to_le_bytes());
         out
     }
 
@@ -39,7 +46,13 @@ impl Base {
             bytes.copy_from_slice(&payload[at..at + 8]);
             u64::from_le_bytes(bytes)
         };
-        Self { term: Term(number(0)), index: LogIndex(number(8)), end: LogPosition(number(16)) }
+        Self {
+            term: Term(number(0)),
+            index: LogIndex(number(8)),
+            end: LogPosition(number(16)),
+            stamp: Timestamp(number(24)),
+            crc: number(32) as u32,
+        }
     }
 }
 
@@ -67,7 +80,7 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let base = Base { term: Term(3), index: LogIndex(u64::MAX), end: LogPosition(1 << 40) };
+        let base = Base { term: Term(3), index: LogIndex(u64::MAX), end: LogPosition(1 << 40), stamp: Timestamp(5), crc: u32::MAX };
         assert_eq!(Base::decode(&base.encode()), base);
     }
 }

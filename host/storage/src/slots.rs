@@ -12,8 +12,9 @@ use crate::disk::{Disk, DiskFile};
 use crate::identity::Owner;
 
 /// Bytes of what a slot carries.
-pub(crate) const PAYLOAD_BYTES: usize = 24;
-const SLOT_BYTES: usize = 44;
+pub(crate) const PAYLOAD_BYTES: usize = 40;
+const SLOT_BYTES: usize = 60;
+const CRC_AT: usize = SLOT_BYTES - 4;
 const SLOT_DISTANCE_BYTES: u64 = 4_096;
 const FILE_BYTES: usize = 2 * SLOT_DISTANCE_BYTES as usize;
 const FORMAT: u16 = 1;
@@ -44,16 +45,16 @@ impl Slot {
         out[4..6].copy_from_slice(&FORMAT.to_le_bytes());
         out[6..8].copy_from_slice(&u16::from(self.payload.is_some()).to_le_bytes());
         out[8..16].copy_from_slice(&self.counter.to_le_bytes());
-        out[16..40].copy_from_slice(&self.payload.unwrap_or_default());
-        let crc = owner.crc(&out[..40]);
-        out[40..].copy_from_slice(&crc.to_le_bytes());
+        out[16..CRC_AT].copy_from_slice(&self.payload.unwrap_or([0; PAYLOAD_BYTES]));
+        let crc = owner.crc(&out[..CRC_AT]);
+        out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
     /// `Ok(None)` if the bytes are no slot of this file; the format alone is an error, if the rest holds.
     fn decode(bytes: &[u8; SLOT_BYTES], kind: Kind, owner: &Owner) -> Result<Option<Self>, u16> {
-        let crc = u32::from_le_bytes([bytes[40], bytes[41], bytes[42], bytes[43]]);
-        if bytes[..4] != kind.magic || owner.crc(&bytes[..40]) != crc {
+        let crc = u32::from_le_bytes([bytes[CRC_AT], bytes[CRC_AT + 1], bytes[CRC_AT + 2], bytes[CRC_AT + 3]]);
+        if bytes[..4] != kind.magic || owner.crc(&bytes[..CRC_AT]) != crc {
             return Ok(None);
         }
         let format = u16::from_le_bytes([bytes[4], bytes[5]]);
@@ -63,7 +64,7 @@ impl Slot {
         let mut counter = [0; 8];
         counter.copy_from_slice(&bytes[8..16]);
         let mut payload = [0; PAYLOAD_BYTES];
-        payload.copy_from_slice(&bytes[16..40]);
+        payload.copy_from_slice(&bytes[16..CRC_AT]);
         let saved = u16::from_le_bytes([bytes[6], bytes[7]]) != 0;
         Ok(Some(Self { counter: u64::from_le_bytes(counter), payload: saved.then_some(payload) }))
     }
@@ -205,8 +206,8 @@ mod tests {
     fn a_newer_format_is_refused_by_name() {
         let mut newer = Slot { counter: 1, payload: None }.encode(KIND, &owner());
         newer[4] = 2;
-        let crc = owner().crc(&newer[..40]);
-        newer[40..].copy_from_slice(&crc.to_le_bytes());
+        let crc = owner().crc(&newer[..CRC_AT]);
+        newer[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(Slot::decode(&newer, KIND, &owner()), Err(2));
     }
 }
