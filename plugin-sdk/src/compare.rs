@@ -56,7 +56,10 @@ mod tests {
                 b[at] ^= 0x80;
                 assert!(!eq_fast(&a, &b), "length {length}, byte {at}");
             }
-            assert!(!eq_fast(&a, &[&a[..], b"x"].concat()), "{length} and one more");
+            assert!(
+                !eq_fast(&a, &[&a[..], b"x"].concat()),
+                "{length} and one more"
+            );
         }
     }
 
@@ -68,6 +71,9 @@ mod tests {
         for i in 0..1_000 {
             counts[(hash(format!("customer-{i}").as_bytes()) % 4) as usize] += 1;
         }
-        assert!(counts.iter().all(|count| (190..310).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (190..310).contains(count)),
+            "{counts:?}"
+        );
     }
 }

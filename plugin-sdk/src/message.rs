@@ -31,9 +31,13 @@ impl Column {
     /// Takes a column over. Text is checked to be UTF-8 once, here, and not for each message.
     #[must_use]
     pub fn new(field: &Field, ends: Vec<u32>, bytes: Vec<u8>) -> Self {
-        let text = matches!(field, Field::Topic | Field::Tag | Field::OrderingKey | Field::Property(_));
+        let text = matches!(
+            field,
+            Field::Topic | Field::Tag | Field::OrderingKey | Field::Property(_)
+        );
         let values = if text {
-            String::from_utf8(bytes).map_or_else(|error| Values::Bytes(error.into_bytes()), Values::Text)
+            String::from_utf8(bytes)
+                .map_or_else(|error| Values::Bytes(error.into_bytes()), Values::Text)
         } else {
             Values::Bytes(bytes)
         };
@@ -45,7 +49,11 @@ impl Column {
         if end & ABSENT != 0 {
             return None;
         }
-        let start = if i == 0 { 0 } else { self.ends[i - 1] & !ABSENT };
+        let start = if i == 0 {
+            0
+        } else {
+            self.ends[i - 1] & !ABSENT
+        };
         Some(start as usize..end as usize)
     }
 
@@ -82,7 +90,11 @@ impl<'a> Batch<'a> {
     /// The batch of these columns, one for each field.
     #[must_use]
     pub fn new(fields: &'a [Field], columns: &'a [Column]) -> Self {
-        Self { fields, columns, failures: RefCell::default() }
+        Self {
+            fields,
+            columns,
+            failures: RefCell::default(),
+        }
     }
 
     /// The view of message `index`.
@@ -98,7 +110,12 @@ impl<'a> Batch<'a> {
     }
 
     fn column(&self, wanted: &Field) -> &Column {
-        match self.fields.iter().zip(self.columns).find(|(field, _)| *field == wanted) {
+        match self
+            .fields
+            .iter()
+            .zip(self.columns)
+            .find(|(field, _)| *field == wanted)
+        {
             Some((_, column)) => column,
             None => stop("a field was read that the plan does not ask for"),
         }
@@ -116,7 +133,10 @@ impl<'a> Message<'a> {
     /// The name of the topic.
     #[must_use]
     pub fn topic(&self) -> &'a str {
-        self.batch.column(&Field::Topic).text(self.index).unwrap_or_default()
+        self.batch
+            .column(&Field::Topic)
+            .text(self.index)
+            .unwrap_or_default()
     }
 
     /// The tag, if it has one.
@@ -128,7 +148,13 @@ impl<'a> Message<'a> {
     /// The keys, in the producer's order.
     #[must_use]
     pub fn keys(&self) -> Keys<'a> {
-        Keys { rest: self.batch.column(&Field::Keys).bytes(self.index).unwrap_or_default() }
+        Keys {
+            rest: self
+                .batch
+                .column(&Field::Keys)
+                .bytes(self.index)
+                .unwrap_or_default(),
+        }
     }
 
     /// The ordering key, if it has one.
@@ -150,14 +176,19 @@ impl<'a> Message<'a> {
     /// The payload.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
-        self.batch.column(&Field::Body).bytes(self.index).unwrap_or_default()
+        self.batch
+            .column(&Field::Body)
+            .bytes(self.index)
+            .unwrap_or_default()
     }
 
     /// A fingerprint of the payload.
     #[must_use]
     pub fn body_hash(&self) -> u128 {
         let bytes = self.batch.column(&Field::BodyHash).bytes(self.index);
-        bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u128::from_le_bytes)
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u128::from_le_bytes)
     }
 
     /// When the producer's call arrived, in milliseconds since 1970 UTC.

@@ -29,7 +29,9 @@ fn start(text: &[u8]) -> u64 {
     if let Some(bytes) = text.first_chunk::<8>() {
         return u64::from_le_bytes(*bytes);
     }
-    text.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    text.iter()
+        .rev()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// The operands of an expression; empty for "all".
@@ -58,7 +60,11 @@ impl Filter for Tags {
         let config: Config = serde_json::from_slice(config).map_err(|error| error.to_string())?;
         let wanted = parse(&config.expression)?
             .into_iter()
-            .map(|tag| Wanted { length: tag.len(), start: start(tag.as_bytes()), text: tag.to_owned() })
+            .map(|tag| Wanted {
+                length: tag.len(),
+                start: start(tag.as_bytes()),
+                text: tag.to_owned(),
+            })
             .collect();
         Ok(Self { wanted })
     }
@@ -67,17 +73,23 @@ impl Filter for Tags {
         if self.wanted.is_empty() {
             return Plan::new();
         }
-        Plan::new().tag().only_tags(self.wanted.iter().map(|wanted| wanted.text.as_str()))
+        Plan::new()
+            .tag()
+            .only_tags(self.wanted.iter().map(|wanted| wanted.text.as_str()))
     }
 
     fn accept(&self, message: &Message<'_>) -> bool {
         if self.wanted.is_empty() {
             return true;
         }
-        let Some(tag) = message.tag() else { return false };
+        let Some(tag) = message.tag() else {
+            return false;
+        };
         let (length, start) = (tag.len(), start(tag.as_bytes()));
         let same = |wanted: &Wanted| {
-            wanted.length == length && wanted.start == start && eq_fast(wanted.text.as_bytes(), tag.as_bytes())
+            wanted.length == length
+                && wanted.start == start
+                && eq_fast(wanted.text.as_bytes(), tag.as_bytes())
         };
         self.wanted.iter().any(same)
     }
@@ -96,7 +108,11 @@ mod tests {
 
     fn check(expression: &str, tag: Option<&str>, expected: bool) {
         let sample = tag.map_or(Sample::new(), |tag| Sample::new().tag(tag));
-        assert_eq!(accepts(&tags(expression).expect("valid"), &sample), Ok(expected), "{expression} {tag:?}");
+        assert_eq!(
+            accepts(&tags(expression).expect("valid"), &sample),
+            Ok(expected),
+            "{expression} {tag:?}"
+        );
     }
 
     #[test]
@@ -119,7 +135,11 @@ mod tests {
     fn refuses_an_empty_operand_and_says_where() {
         for (expression, position) in [("", 0), ("a ||", 4), ("|| a", 0), ("a || || b", 4)] {
             let error = tags(expression).err().expect("refused");
-            assert_eq!(error, format!("an empty tag at position {position}"), "{expression:?}");
+            assert_eq!(
+                error,
+                format!("an empty tag at position {position}"),
+                "{expression:?}"
+            );
         }
         assert!(tags("a | b").is_err());
         assert!(Tags::new(br#"{"expresion":"a"}"#).is_err());

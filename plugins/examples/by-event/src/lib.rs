@@ -24,7 +24,9 @@ impl Filter for ByEvent {
     }
 
     fn accept(&self, message: &Message<'_>) -> bool {
-        let Some(event) = message.tag() else { return false };
+        let Some(event) = message.tag() else {
+            return false;
+        };
         if !self.accept.iter().any(|accepted| accepted == event) {
             return false;
         }
@@ -44,11 +46,18 @@ mod tests {
 
     #[test]
     fn by_event_and_action() {
-        let filter = ByEvent::new(br#"{"accept":["push","issues"],"actions":["opened"]}"#).expect("valid");
+        let filter =
+            ByEvent::new(br#"{"accept":["push","issues"],"actions":["opened"]}"#).expect("valid");
         let check = |sample: Sample, expected| assert_eq!(accepts(&filter, &sample), Ok(expected));
         check(Sample::new().tag("push"), true);
-        check(Sample::new().tag("issues").property("action", "opened"), true);
-        check(Sample::new().tag("issues").property("action", "closed"), false);
+        check(
+            Sample::new().tag("issues").property("action", "opened"),
+            true,
+        );
+        check(
+            Sample::new().tag("issues").property("action", "closed"),
+            false,
+        );
         check(Sample::new().tag("fork"), false);
         check(Sample::new(), false);
     }

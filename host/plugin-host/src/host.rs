@@ -1,0 +1,513 @@
+//! The plugin host: components, bindings, worker threads.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use pointsman_model::judge::{self, Context, Kind, Plan, Target, Verdict};
+use pointsman_model::time::{SharedClock, SystemClock};
+use pointsman_model::{TenantId, limits};
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::bound::Program;
+use crate::engine::Ticker;
+use crate::instance::{Guest, InitFailure, Instance};
+use crate::judge::{Batch, judge};
+use crate::queue::{Queue, Task};
+use crate::wit::World;
+use crate::wit::filter::Filter;
+use crate::wit::log::Logs;
+use crate::wit::selector::Selector;
+use crate::wit::types::{Column, Ctx};
+use crate::worker::{self, Caches, Worker};
+use crate::{Bound, Compiler, Digest, Error, Spec, code_cache, engine, wit};
+
+/// How a host is set up.
+pub struct HostConfig {
+    /// Worker threads; one more, of low priority, runs bindings that timed out.
+    pub workers: usize,
+    /// Where compiled code is kept; `None` compiles again at each start.
+    pub cache_dir: Option<PathBuf>,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// What breakers and log lines go by.
+    pub clock: SharedClock,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            cache_dir: None,
+            compiler: Compiler::InProcess,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+/// Why `init` gave no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InitError {
+    /// The plugin's own words, or what is wrong with its plan.
+    #[error("{0}")]
+    Refused(String),
+    /// The host stopped it.
+    #[error("init was stopped ({}): {words}", .failure.as_str())]
+    Stopped {
+        /// The class.
+        failure: judge::Failure,
+        /// What the engine says.
+        words: String,
+    },
+    /// It was never asked.
+    #[error("{0}")]
+    Host(String),
+}
+
+/// Runs plugins. Cheap to share; dropping the last one stops its threads.
+pub struct PluginHost {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    engine: Engine,
+    ticker: Ticker,
+    compiler: Compiler,
+    cache_dir: Option<PathBuf>,
+    clock: SharedClock,
+    components: RwLock<HashMap<Digest, InstancePre<Guest>>>,
+    compiles: Semaphore,
+    compiling: Mutex<()>,
+    programs: Mutex<HashMap<ProgramKey, Weak<Program>>>,
+    next_program: AtomicU64,
+    queue: Queue,
+    slow_queue: Queue,
+    /// Workers without a thread, for calls on the caller's own.
+    inline: Vec<Mutex<Worker>>,
+}
+
+type ProgramKey = (TenantId, Digest, Bytes, u32);
+
+impl PluginHost {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] or [`Error::Thread`].
+    pub fn new(config: HostConfig) -> Result<Self, Error> {
+        let engine = engine::engine()?;
+        let workers = config.workers.max(1);
+        let shared = Arc::new(Shared {
+            ticker: Ticker::start(engine.clone())?,
+            engine,
+            compiler: config.compiler,
+            cache_dir: config.cache_dir,
+            clock: config.clock,
+            components: RwLock::default(),
+            compiles: Semaphore::new(limits::PLUGIN_COMPILES_WAITING_MAX),
+            compiling: Mutex::new(()),
+            programs: Mutex::default(),
+            next_program: AtomicU64::new(0),
+            queue: Queue::new(workers, limits::PLUGIN_WAITING_MAX),
+            slow_queue: Queue::new(1, limits::PLUGIN_WAITING_MAX),
+            inline: (0..workers).map(|_| Mutex::default()).collect(),
+        });
+        let mut host = Self {
+            shared,
+            threads: Vec::new(),
+        };
+        for i in 0..workers {
+            host.spawn(format!("plugin-{i}"), |shared| {
+                worker::run(&shared.queue, &shared.ticker)
+            })?;
+        }
+        host.spawn("plugin-slow".into(), |shared| {
+            // On Linux this is the thread's own priority.
+            if let Err(error) = rustix::process::setpriority_process(None, 19) {
+                tracing::debug!(%error, "the slow plugin thread keeps its priority");
+            }
+            worker::run(&shared.slow_queue, &shared.ticker);
+        })?;
+        Ok(host)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        body: impl FnOnce(&Shared) + Send + 'static,
+    ) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || body(&shared))
+            .map_err(Error::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Makes a component callable, from the cache or by compiling it, off the caller's thread. Returns the
+    /// milliseconds it took; 0 where it was callable already.
+    ///
+    /// # Errors
+    /// [`Error::Compile`] with the reason, [`Error::Busy`] if too many wait.
+    pub async fn compile(&self, digest: Digest, wasm: Bytes) -> Result<u64, Error> {
+        if self.is_compiled(&digest) {
+            return Ok(0);
+        }
+        let _permit = self
+            .shared
+            .compiles
+            .try_acquire()
+            .map_err(|_| Error::Busy)?;
+        let (tx, rx) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        thread::Builder::new()
+            .name("plugin-compile".into())
+            .spawn(move || {
+                // Whoever asked may be gone.
+                let _ = tx.send(shared.compile(digest, &wasm));
+            })
+            .map_err(Error::Thread)?;
+        rx.await
+            .map_err(|_| Error::Compile("the compiler panicked".into()))?
+    }
+
+    /// As [`Self::compile`], on the caller's thread.
+    ///
+    /// # Errors
+    /// [`Error::Compile`] with the reason.
+    pub fn compile_now(&self, digest: Digest, wasm: &[u8]) -> Result<u64, Error> {
+        self.shared.compile(digest, wasm)
+    }
+
+    /// Whether a component is callable.
+    #[must_use]
+    pub fn is_compiled(&self, digest: &Digest) -> bool {
+        self.shared.components.read().contains_key(digest)
+    }
+
+    /// Forgets a component that no binding uses any more; bindings that do keep it alive.
+    pub fn forget(&self, digest: &Digest) {
+        self.shared.components.write().remove(digest);
+    }
+
+    /// Tries a binding's config: `init` in a fresh instance, bounded.
+    ///
+    /// # Errors
+    /// [`InitError`], whose text is fit for whoever made the binding.
+    pub async fn try_init(&self, spec: Spec) -> Result<Plan, InitError> {
+        let (tx, rx) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let tenant = spec.tenant;
+        // Its own fuel is unknown before; a whole call's is a fair price for a binding.
+        let charged = spec.limits.fuel;
+        let job = Box::new(move |_: &mut Worker| {
+            let _ = tx.send(shared.init(&spec));
+            charged
+        });
+        let host = |error: Error| InitError::Host(error.to_string());
+        self.shared
+            .queue
+            .put(Task {
+                tenant,
+                charged,
+                job,
+            })
+            .map_err(host)?;
+        rx.await.map_err(|_| host(Error::Stopped))?
+    }
+
+    /// As [`Self::try_init`], on the caller's thread.
+    ///
+    /// # Errors
+    /// [`InitError`].
+    pub fn try_init_now(&self, spec: &Spec) -> Result<Plan, InitError> {
+        let _running = self.shared.ticker.running();
+        self.shared.init(spec)
+    }
+
+    /// Makes a binding ready to judge. The plan is the one that [`Self::try_init`] gave.
+    ///
+    /// # Errors
+    /// [`Error::NotCompiled`].
+    pub fn bind(&self, spec: Spec, plan: Plan) -> Result<Arc<Bound>, Error> {
+        let program = self.shared.program(&spec)?;
+        Ok(Arc::new(Bound::new(
+            spec,
+            plan,
+            program,
+            &self.shared.clock,
+        )))
+    }
+
+    /// Judges a batch by a filter, on a worker thread. One verdict a message.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if too many calls wait, and errors of a caller who hands in what does not fit.
+    pub async fn filter(
+        &self,
+        bound: &Arc<Bound>,
+        columns: Vec<judge::Column>,
+        n: usize,
+    ) -> Result<Vec<Verdict<bool>>, Error> {
+        self.call::<Filter>(bound, Arc::default(), columns, n).await
+    }
+
+    /// Places a batch by a selector, on a worker thread. One verdict a message. Destinations are checked against
+    /// the plan; queues are the caller's to check.
+    ///
+    /// # Errors
+    /// As [`Self::filter`].
+    pub async fn select(
+        &self,
+        bound: &Arc<Bound>,
+        context: &Context,
+        columns: Vec<judge::Column>,
+        n: usize,
+    ) -> Result<Vec<Verdict<Vec<Target>>>, Error> {
+        self.call::<Selector>(bound, Arc::new(Ctx::from(context)), columns, n)
+            .await
+    }
+
+    /// As [`Self::filter`], on the caller's thread: for threads that may be held up for twice the wall time.
+    ///
+    /// # Errors
+    /// As [`Self::filter`].
+    pub fn filter_now(
+        &self,
+        bound: &Bound,
+        columns: Vec<judge::Column>,
+        n: usize,
+    ) -> Result<Vec<Verdict<bool>>, Error> {
+        self.call_now::<Filter>(bound, Arc::default(), columns, n)
+    }
+
+    /// As [`Self::select`], on the caller's thread: for threads that may be held up for twice the wall time.
+    ///
+    /// # Errors
+    /// As [`Self::select`].
+    pub fn select_now(
+        &self,
+        bound: &Bound,
+        context: &Context,
+        columns: Vec<judge::Column>,
+        n: usize,
+    ) -> Result<Vec<Verdict<Vec<Target>>>, Error> {
+        self.call_now::<Selector>(bound, Arc::new(Ctx::from(context)), columns, n)
+    }
+
+    async fn call<W: World>(
+        &self,
+        bound: &Arc<Bound>,
+        ctx: Arc<Ctx>,
+        columns: Vec<judge::Column>,
+        n: usize,
+    ) -> Result<Vec<Verdict<W::Decision>>, Error>
+    where
+        Worker: Caches<W>,
+    {
+        let batch = batch::<W>(bound, ctx, columns, n)?;
+        if let Some(failure) = bound.breaker.is_open() {
+            return Ok(vec![Verdict::Stopped(failure); n]);
+        }
+        let (tx, rx) = oneshot::channel();
+        let charged = bound.last_fuel.load(Ordering::Relaxed);
+        let handle = Arc::clone(bound);
+        let job = Box::new(move |worker: &mut Worker| {
+            let (verdicts, fuel) = judge::<W>(worker.cache(), &handle, &batch);
+            handle.last_fuel.store(fuel, Ordering::Relaxed);
+            // Whoever asked may be gone.
+            let _ = tx.send(verdicts);
+            fuel
+        });
+        let slow = bound.slow.load(Ordering::Relaxed) > 0;
+        let queue = if slow {
+            &self.shared.slow_queue
+        } else {
+            &self.shared.queue
+        };
+        queue.put(Task {
+            tenant: bound.spec.tenant,
+            charged,
+            job,
+        })?;
+        rx.await.map_err(|_| Error::Stopped)
+    }
+
+    fn call_now<W: World>(
+        &self,
+        bound: &Bound,
+        ctx: Arc<Ctx>,
+        columns: Vec<judge::Column>,
+        n: usize,
+    ) -> Result<Vec<Verdict<W::Decision>>, Error>
+    where
+        Worker: Caches<W>,
+    {
+        let batch = batch::<W>(bound, ctx, columns, n)?;
+        let free = self.shared.inline.iter().find_map(Mutex::try_lock);
+        let mut worker = free.unwrap_or_else(|| self.shared.inline[0].lock());
+        let _running = self.shared.ticker.running();
+        Ok(judge::<W>(worker.cache(), bound, &batch).0)
+    }
+}
+
+impl Drop for PluginHost {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        self.shared.slow_queue.close();
+        for thread in self.threads.drain(..) {
+            // A panic of a call was caught and told; there is nothing more to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn compile(&self, digest: Digest, wasm: &[u8]) -> Result<u64, Error> {
+        let started = Instant::now();
+        let _one_at_a_time = self.compiling.lock();
+        if self.components.read().contains_key(&digest) {
+            return Ok(0);
+        }
+        let path = self
+            .cache_dir
+            .as_ref()
+            .map(|dir| code_cache::path(dir, &digest, &self.engine));
+        let cached = path.as_deref().map(code_cache::read).transpose()?.flatten();
+        let component = match cached.map(|code| code.load(&self.engine)) {
+            Some(Ok(component)) => component,
+            _ => {
+                let code = self.compiler.compile(&self.engine, wasm)?;
+                if let Some(path) = &path {
+                    code_cache::write(path, &code)?;
+                }
+                code.load(&self.engine)?
+            }
+        };
+        let pre = self
+            .link(&component)
+            .map_err(|error| Error::Compile(error.to_string()))?;
+        self.components.write().insert(digest, pre);
+        Ok(u64::try_from(started.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1))
+    }
+
+    fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
+        let mut linker = Linker::new(&self.engine);
+        wit::log::define(&mut linker)?;
+        wit::wasi::define(&mut linker, &self.engine, component)?;
+        linker.instantiate_pre(component)
+    }
+
+    fn program(&self, spec: &Spec) -> Result<Arc<Program>, Error> {
+        let pre = self
+            .components
+            .read()
+            .get(&spec.digest)
+            .cloned()
+            .ok_or(Error::NotCompiled(spec.digest))?;
+        let key = (
+            spec.tenant,
+            spec.digest,
+            spec.config.clone(),
+            spec.limits.memory_bytes,
+        );
+        let mut programs = self.programs.lock();
+        if let Some(program) = programs.get(&key).and_then(Weak::upgrade) {
+            return Ok(program);
+        }
+        programs.retain(|_, program| program.strong_count() > 0);
+        let id = self.next_program.fetch_add(1, Ordering::Relaxed);
+        let program = Arc::new(Program {
+            id,
+            pre,
+            config: spec.config.clone(),
+        });
+        programs.insert(key, Arc::downgrade(&program));
+        Ok(program)
+    }
+
+    fn init(&self, spec: &Spec) -> Result<Plan, InitError> {
+        if spec.config.len() > limits::PLUGIN_CONFIG_BYTES_MAX {
+            let (length, max) = (spec.config.len(), limits::PLUGIN_CONFIG_BYTES_MAX);
+            return Err(InitError::Refused(format!(
+                "the config has {length} bytes, at most {max}"
+            )));
+        }
+        let program = self
+            .program(spec)
+            .map_err(|error| InitError::Host(error.to_string()))?;
+        let logs = Arc::new(Logs::new(Arc::clone(&self.clock)));
+        let made = match spec.kind {
+            Kind::Filter => plan_of(Instance::<Filter>::new(
+                &program.pre,
+                &spec.config,
+                &spec.limits,
+                &logs,
+            )),
+            Kind::Selector => plan_of(Instance::<Selector>::new(
+                &program.pre,
+                &spec.config,
+                &spec.limits,
+                &logs,
+            )),
+            kind => {
+                return Err(InitError::Host(format!(
+                    "plugins of kind {kind} are not supported yet"
+                )));
+            }
+        };
+        made.map_err(|failure| match failure {
+            InitFailure::Refused(words) => InitError::Refused(words),
+            InitFailure::Stopped(stop) => InitError::Stopped {
+                failure: stop.failure,
+                words: stop.words,
+            },
+        })
+    }
+}
+
+fn plan_of<W: World>(made: Result<(Instance<W>, Plan), InitFailure>) -> Result<Plan, InitFailure> {
+    made.map(|(_, plan)| plan)
+}
+
+/// Checks that the columns fit the plan, and takes them over.
+fn batch<W: World>(
+    bound: &Bound,
+    ctx: Arc<Ctx>,
+    columns: Vec<judge::Column>,
+    n: usize,
+) -> Result<Batch, Error> {
+    if bound.spec.kind != W::KIND {
+        return Err(Error::WrongKind);
+    }
+    if n > limits::JUDGE_MESSAGES_MAX {
+        return Err(Error::BatchTooLarge {
+            messages: n,
+            max: limits::JUDGE_MESSAGES_MAX,
+        });
+    }
+    if columns.len() != bound.plan.fields.len()
+        || columns.iter().any(|column| column.ends.len() != n)
+    {
+        return Err(Error::BadBatch);
+    }
+    let columns = columns.into_iter().map(|column| Column {
+        ends: column.ends,
+        bytes: column.bytes,
+    });
+    Ok(Batch {
+        ctx,
+        n,
+        columns: Arc::new(columns.collect()),
+    })
+}
