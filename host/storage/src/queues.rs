@@ -12,7 +12,8 @@
 //! | `memory` | the entries of one segment while they are in memory |
 //! | `file` | the checksummed sidecar file: header, body, block checksums |
 //! | `sidecar` | what the three files of a segment hold |
-//! | `index` | [`QueueIndex`]: segments in order, and which offsets of a queue lie in which |
+//! | `table` | the segments in order, and which offsets of a queue lie in which |
+//! | `index` | [`QueueIndex`], over all of them |
 //!
 //! Layout of the files: `docs/reference/disk-format.md`.
 
@@ -20,6 +21,7 @@ mod file;
 mod index;
 mod memory;
 mod sidecar;
+mod table;
 
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, TopicId};

@@ -8,6 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`tree`] | [`StateTree`], the store on `lsm-tree` |
+//! | `shared` | what its writer, readers and threads share: sealing, flushing, poisoning |
 //! | `flusher` | the two threads that flush and compact it |
 //! | `readers` | read sequence numbers, so that garbage collection never passes an open reader |
 //! | `damage` | which errors mean "delete it and rebuild" |
@@ -20,6 +21,7 @@ mod flusher;
 #[cfg(any(test, feature = "sim"))]
 pub mod model;
 mod readers;
+mod shared;
 pub mod tree;
 
 use std::fmt;

@@ -30,7 +30,8 @@ fn model() -> ModelState {
 /// Enough for several blocks, with values of 0 B, 1 B and more than a block.
 fn fill(state: &dyn StateStore, index: u64) {
     let long = vec![9; format::BLOCK_BYTES_TARGET + 5];
-    let keys: Vec<[u8; 5]> = (0..2_000_u32).map(|n| [[1].as_slice(), &n.to_be_bytes()].concat().try_into().expect("5")).collect();
+    let keys: Vec<[u8; 5]> =
+        (0..2_000_u32).map(|n| [[1].as_slice(), &n.to_be_bytes()].concat().try_into().expect("5")).collect();
     let value = |key: &[u8; 5]| vec![key[4]; usize::from(key[4])];
     let values: Vec<Vec<u8>> = keys.iter().map(value).collect();
     let mut changes: Vec<Change<'_>> = keys.iter().zip(&values).map(|(k, v)| (&k[..], Some(&v[..]))).collect();
@@ -150,7 +151,9 @@ fn sampled_damage_of_a_long_file_is_an_error_and_hands_out_nothing_wrong() {
         let read: Vec<Result<_>> = import.collect();
         let (last, before) = read.split_last().expect("an item");
         assert!(last.is_err(), "byte {at}");
-        assert!(before.iter().zip(&expected).all(|(found, expected)| found.as_ref().is_ok_and(|found| found == expected)));
+        assert!(
+            before.iter().zip(&expected).all(|(found, expected)| found.as_ref().is_ok_and(|found| found == expected))
+        );
     }
 }
 

@@ -80,11 +80,7 @@ impl Header {
     }
 
     /// The header and the checksum of the block checksums, or what is wrong.
-    fn decode(
-        bytes: &[u8; HEADER_BYTES],
-        kind: Kind,
-        owner: &Owner,
-    ) -> std::result::Result<(Self, u32), &'static str> {
+    fn decode(bytes: &[u8; HEADER_BYTES], kind: Kind, owner: &Owner) -> std::result::Result<(Self, u32), &'static str> {
         let crc = owner.crc(&bytes[..HEADER_CRC_AT]).to_le_bytes();
         if bytes[..6] != MAGIC || crc[..] != bytes[HEADER_CRC_AT..] {
             return Err("the header does not match its checksum");
@@ -282,9 +278,7 @@ impl Reader {
             Source::File(file) => {
                 let mut bytes = vec![0; (range.end - range.start) as usize];
                 match file.read_exact_at(&mut bytes, range.start) {
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                        Err(self.damaged("it is too short"))
-                    }
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.damaged("it is too short")),
                     other => other.map(|()| bytes.into()).map_err(Error::io("read", &self.path)),
                 }
             }

@@ -1,16 +1,16 @@
-//! [`QueueIndex`]: the segments of a shard in order, and which offsets of a queue lie in which.
+//! [`QueueIndex`]: reads, appends, seals and rebuilds over all segments of a shard.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::RwLock;
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, Timestamp, TopicId};
 
 use super::file::{Kind, remove};
-use super::memory::QueueKey;
-use super::sidecar::{self, DirectoryEntry, Sidecar, partition_point};
+use super::sidecar::{self, Sidecar, partition_point};
+use super::table::{Place, Segment, Table};
 use super::{Frame, QueueRange, QueueRead, Result, Sealed, SegmentEntries};
 use crate::Error;
 use crate::disk::Disk;
@@ -30,39 +30,6 @@ struct Inner {
     table: RwLock<Table>,
 }
 
-#[derive(Debug, Default)]
-struct Table {
-    segments: BTreeMap<LogPosition, Segment>,
-    /// For each queue the segments it has entries in, ascending. Offsets go on from one to the next.
-    queues: HashMap<QueueKey, Vec<Extent>>,
-}
-
-#[derive(Debug)]
-enum Segment {
-    /// Takes entries.
-    Open(SegmentEntries),
-    /// Full, and being written; served from memory until the files are there.
-    Full(Arc<SegmentEntries>),
-    Sealed(Arc<Sidecar>),
-}
-
-/// The entries of a queue in one segment.
-#[derive(Clone, Copy, Debug)]
-struct Extent {
-    segment: LogPosition,
-    first: QueueOffset,
-    /// In memory the number of the run, in a sidecar the number of the first entry.
-    start: u32,
-    /// In a sidecar the number of entries; in memory the run knows.
-    count: u32,
-}
-
-/// Where an extent's entries are.
-enum Place<'a> {
-    Memory(&'a [QueueEntry]),
-    Sidecar(Arc<Sidecar>, Extent),
-}
-
 impl QueueIndex {
     /// Opens the sidecars of the sealed segments in `dir`, and removes whatever else lies there. Also returns the
     /// segments whose sidecars are missing or damaged: [rebuild](Self::rebuild) them, oldest first, before anything
@@ -70,7 +37,12 @@ impl QueueIndex {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn open(disk: Arc<dyn Disk>, owner: Owner, dir: &Path, expected: &[Sealed]) -> Result<(Self, Vec<LogPosition>)> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        owner: Owner,
+        dir: &Path,
+        expected: &[Sealed],
+    ) -> Result<(Self, Vec<LogPosition>)> {
         disk.create_dir(dir).map_err(Error::io("create", dir))?;
         let mut table = Table::default();
         let mut missing = Vec::new();
@@ -108,28 +80,7 @@ impl QueueIndex {
     /// # Panics
     /// If the frame does not come after all others, or an offset is not the next of its queue.
     pub fn append(&self, frame: &Frame<'_>) {
-        let mut table = self.0.table.write();
-        let Table { segments, queues } = &mut *table;
-        let newest = segments.last_key_value().map(|(base, _)| *base);
-        assert!(newest.is_none_or(|newest| newest <= frame.segment), "a frame of an earlier segment");
-        if newest != Some(frame.segment) {
-            segments.insert(frame.segment, Segment::Open(SegmentEntries::new(frame.segment)));
-        }
-        let Some(Segment::Open(entries)) = segments.get_mut(&frame.segment) else {
-            panic!("a frame at {} for a segment that takes no more", frame.position);
-        };
-        let mut opened = Vec::new();
-        entries.append_with(frame, |queue, first, run| opened.push((queue, first, run)));
-        for (queue, first, run) in opened {
-            let end = queues.get(&queue).and_then(|extents| extents.last()).map(|last| end_of(segments, last));
-            assert!(
-                end.is_none_or(|end| end == first),
-                "offset {first} of topic {} queue {} after {end:?}",
-                queue.0,
-                queue.1
-            );
-            queues.entry(queue).or_default().push(Extent { segment: frame.segment, first, start: run, count: 0 });
-        }
+        self.0.table.write().append(frame);
     }
 
     /// Reads up to `max` entries of a queue, from an offset on. A queue that is not known is empty.
@@ -351,76 +302,11 @@ impl QueueIndex {
     /// Segments that are served from sidecars, oldest first.
     #[must_use]
     pub fn sealed(&self) -> Vec<Sealed> {
-        let table: RwLockReadGuard<'_, Table> = self.0.table.read();
+        let table = self.0.table.read();
         let sealed = table.segments.values().filter_map(|segment| match segment {
             Segment::Sealed(sidecar) => Some(sidecar.sealed()),
             _ => None,
         });
         sealed.collect()
-    }
-}
-
-impl Table {
-    /// Takes over a sidecar, also in place of what was in memory or damaged.
-    fn insert(&mut self, sidecar: Sidecar, directory: &[DirectoryEntry]) {
-        let segment = sidecar.sealed().base;
-        self.segments.insert(segment, Segment::Sealed(Arc::new(sidecar)));
-        for entry in directory {
-            let extent = Extent { segment, first: entry.first, start: entry.start, count: entry.count };
-            let extents = self.queues.entry(entry.queue).or_default();
-            match extents.binary_search_by_key(&segment, |extent| extent.segment) {
-                Ok(at) => extents[at] = extent,
-                Err(at) => extents.insert(at, extent),
-            }
-        }
-    }
-
-    fn check_neighbours(&self, entries: &SegmentEntries) -> Result<()> {
-        for run in entries.sorted_runs() {
-            let Some(extents) = self.queues.get(&run.queue) else { continue };
-            let (topic, queue) = run.queue;
-            let at = extents.partition_point(|extent| extent.segment < entries.base());
-            let before = at.checked_sub(1).map(|at| end_of(&self.segments, &extents[at]));
-            let after = extents[at..].iter().find(|extent| extent.segment > entries.base()).map(|extent| extent.first);
-            // A neighbour may itself be missing still, so a gap is no contradiction, an overlap is.
-            for (expected, found) in [(before, Some(run.first)), (Some(run.end()), after)] {
-                if let (Some(expected), Some(found)) = (expected, found)
-                    && found < expected
-                {
-                    return Err(Error::QueueGap { topic, queue, expected, found });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn range(&self, queue: QueueKey) -> Option<QueueRange> {
-        let extents = self.queues.get(&queue)?;
-        let (first, last) = (extents.first()?, extents.last()?);
-        Some(QueueRange { earliest: first.first, end: end_of(&self.segments, last) })
-    }
-
-    /// The extent that holds an offset, or would if the queue were longer.
-    fn extent(&self, queue: QueueKey, offset: QueueOffset) -> Option<Extent> {
-        let extents = self.queues.get(&queue)?;
-        let at = extents.partition_point(|extent| extent.first <= offset).checked_sub(1)?;
-        Some(extents[at])
-    }
-
-    fn place(&self, extent: Extent) -> Place<'_> {
-        match self.segments.get(&extent.segment) {
-            Some(Segment::Open(entries)) => Place::Memory(&entries.run(extent.start).entries),
-            Some(Segment::Full(entries)) => Place::Memory(&entries.run(extent.start).entries),
-            Some(Segment::Sealed(sidecar)) => Place::Sidecar(Arc::clone(sidecar), extent),
-            None => Place::Memory(&[]),
-        }
-    }
-}
-
-fn end_of(segments: &BTreeMap<LogPosition, Segment>, extent: &Extent) -> QueueOffset {
-    match segments.get(&extent.segment) {
-        Some(Segment::Open(entries)) => entries.run(extent.start).end(),
-        Some(Segment::Full(entries)) => entries.run(extent.start).end(),
-        _ => QueueOffset(extent.first.0 + u64::from(extent.count)),
     }
 }

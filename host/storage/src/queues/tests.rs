@@ -11,7 +11,7 @@ use proptest::test_runner::TestCaseResult;
 
 use super::*;
 use crate::Error;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::RealDisk;
 use crate::identity::Owner;
 
 const OWNER: Owner = Owner { cluster: [7; 16], shard: ShardId(3) };
@@ -193,7 +193,8 @@ impl Model {
     fn read_all(&self) -> Result<()> {
         for topic in 1..=TOPICS {
             for queue in 0..QUEUES {
-                let from = self.index.range(TopicId(topic), QueueId(queue)).map_or(QueueOffset(0), |range| range.earliest);
+                let from =
+                    self.index.range(TopicId(topic), QueueId(queue)).map_or(QueueOffset(0), |range| range.earliest);
                 self.index.read(TopicId(topic), QueueId(queue), from, usize::MAX)?;
             }
             for key in 0..KEYS {
@@ -236,7 +237,10 @@ impl Model {
             all.first().map(|first| QueueRange { earliest: first.0, end: QueueOffset(first.0.0 + all.len() as u64) });
         prop_assert_eq!(range, expected);
         let Some(range) = range else {
-            prop_assert_eq!(self.index.read(topic, queue, QueueOffset(0), 5).expect("reads"), QueueRead::Entries(vec![]));
+            prop_assert_eq!(
+                self.index.read(topic, queue, QueueOffset(0), 5).expect("reads"),
+                QueueRead::Entries(vec![])
+            );
             prop_assert_eq!(self.index.first_at_or_after(topic, queue, Timestamp(0)).expect("reads"), None);
             return Ok(());
         };
@@ -254,7 +258,8 @@ impl Model {
         for index in 0..=self.next_index {
             for ordinal in [0, 1, 5] {
                 let place = (LogIndex(index), Ordinal(ordinal));
-                let expected = all.iter().find(|(_, entry)| entry.log_place() > place).map_or(range.end, |found| found.0);
+                let expected =
+                    all.iter().find(|(_, entry)| entry.log_place() > place).map_or(range.end, |found| found.0);
                 let found = self.index.first_after_place(topic, queue, place).expect("reads");
                 prop_assert_eq!(found, Some(expected));
             }

@@ -12,7 +12,7 @@ use lsm_tree::AbstractTree;
 use lsm_tree::compaction::Leveled;
 
 use super::Result;
-use super::tree::Shared;
+use super::shared::Shared;
 use crate::Error;
 
 /// Runs of the first level at which flushing waits for compaction. Far below the 255 that the format can count.

@@ -163,7 +163,8 @@ impl StateStore for ModelState {
         let fsynced = (self.fsynced)();
         let mut inner = self.inner.lock();
         let newest = inner.history.iter().rev().map(|(applied, _)| applied);
-        let newest = newest.filter(|applied| fsynced.is_some_and(|fsynced| applied.index <= fsynced)).max_by_key(|a| a.index);
+        let newest =
+            newest.filter(|applied| fsynced.is_some_and(|fsynced| applied.index <= fsynced)).max_by_key(|a| a.index);
         if let Some(newest) = newest.cloned() {
             inner.flushed = Some(newest);
         }

@@ -232,7 +232,8 @@ fn concurrent_readers_see_whole_entries() {
             for index in 1..=2_000_u64 {
                 let value = index.to_be_bytes();
                 let keys: Vec<[u8; 2]> = (0..5).map(|n| [1, n]).collect();
-                let changes: Vec<(&[u8], Option<&[u8]>)> = keys.iter().map(|key| (&key[..], Some(&value[..]))).collect();
+                let changes: Vec<(&[u8], Option<&[u8]>)> =
+                    keys.iter().map(|key| (&key[..], Some(&value[..]))).collect();
                 write(&state, index, &changes);
             }
             done.store(1, Ordering::SeqCst);
@@ -308,8 +309,10 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+type Found = (Option<u64>, BTreeMap<Vec<u8>, Vec<u8>>);
+
 /// Opens, reads everything, and tells what was found, or `None` for damage. Any other error fails the test.
-fn open_damaged(dir: &Path) -> Option<(Option<u64>, BTreeMap<Vec<u8>, Vec<u8>>)> {
+fn open_damaged(dir: &Path) -> Option<Found> {
     let found = open(dir, &Log::all()).and_then(|state| {
         let mut found = BTreeMap::new();
         state.scan((Bound::Unbounded, Bound::Unbounded), &mut |key, value| {
@@ -418,7 +421,11 @@ fn ranges() {
     let tree = open(dir.path(), &Log::all()).expect("opens");
     let model = ModelState::new(Log::all().fsynced());
     for state in [&tree as &dyn StateStore, &model] {
-        write(state, 1, &[(b"\x01", Some(b"1")), (b"\x01\xff", Some(b"2")), (b"\x02", Some(b"3")), (b"\xff\xff", Some(b"4"))]);
+        write(
+            state,
+            1,
+            &[(b"\x01", Some(b"1")), (b"\x01\xff", Some(b"2")), (b"\x02", Some(b"3")), (b"\xff\xff", Some(b"4"))],
+        );
         let check = |range: KeyRange<'_>, expected: &[&[u8]]| {
             let mut found: Vec<Vec<u8>> = Vec::new();
             let scan = state.scan(range, &mut |_, value| {

@@ -8,26 +8,21 @@
 //! Evidence for the traps met here: the crate's source at 3.1.10, which is pinned.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-use bytes::{Buf, Bytes};
-use lsm_tree::{
-    AbstractTree, AnyTree, Cache, DescriptorTable, Guard, InternalValue, Memtable, SequenceNumberCounter, ValueType,
-};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use lsm_tree::{AbstractTree, Cache, DescriptorTable, InternalValue, SequenceNumberCounter, ValueType};
+use parking_lot::{Condvar, Mutex};
 use pointsman_model::LogIndex;
 
 use super::flusher::{FIRST_LEVEL_RUNS_MAX, Flusher, compact_all};
 use super::readers::{ReadGuard, Readers};
-use super::{Applied, Change, Items, KeyRange, Read, Result, Snapshot, StateStore, Value, Visit, damage, visible};
+use super::shared::{APPLIED_KEY, Shared, Writer, check_poison, decode_applied, encode_applied};
+use super::{Applied, Change, Items, KeyRange, Read, Result, Snapshot, StateStore, Value, Visit, damage};
 use crate::Error;
 
-/// Where `applied` lies: table 0, before every other key.
-const APPLIED_KEY: &[u8] = b"\0applied";
-const APPLIED_VERSION: u8 = 1;
 const CACHE_BYTES_DEFAULT: u64 = 16 << 20;
 const FLUSH_BYTES_DEFAULT: u64 = 8 << 20;
 const FLUSH_AGE_DEFAULT: Duration = Duration::from_secs(60);
@@ -82,41 +77,6 @@ pub struct StateTree {
     shared: Arc<Shared>,
     /// Joined on drop, after `shared` was told to stop.
     _flusher: Option<Flusher>,
-}
-
-/// What the writer, the readers and the threads share.
-pub(super) struct Shared {
-    pub(super) tree: AnyTree,
-    pub(super) dir: PathBuf,
-    pub(super) config: StateConfig,
-    seqno: SequenceNumberCounter,
-    visible: SequenceNumberCounter,
-    pub(super) readers: Readers,
-    pub(super) writer: Mutex<Writer>,
-    /// The sealed memtable is gone, or the tree is poisoned or stopping: writers may go on.
-    pub(super) room: Condvar,
-    /// There is something to flush, or to stop for.
-    pub(super) work: Condvar,
-    /// Held by whoever flushes. Taken before `writer`.
-    pub(super) flushing: Mutex<()>,
-    /// Held by whoever compacts. Taken before `flushing`.
-    pub(super) compacting: Mutex<()>,
-}
-
-/// What one entry at a time may touch.
-pub(super) struct Writer {
-    /// The tree's active memtable, kept here so that a write does not wait for the tree's own lock, which a flush
-    /// holds over five fsyncs.
-    memtable: Arc<Memtable>,
-    pub(super) applied: Option<Applied>,
-    /// The newest entry of the sealed memtable, while there is one.
-    pub(super) sealed: Option<Applied>,
-    pub(super) flushed: Option<Applied>,
-    /// When the active memtable got its first write.
-    pub(super) first_write: Option<Instant>,
-    pub(super) poisoned: Option<Arc<str>>,
-    pub(super) stopping: bool,
-    pub(super) compaction_wanted: bool,
 }
 
 impl StateTree {
@@ -181,9 +141,7 @@ impl StateTree {
     /// [`Error::Io`].
     pub fn destroy(dir: &Path) -> Result<()> {
         match fs::remove_dir_all(dir) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io("remove", dir)(source))
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", dir)(source)),
             _ => Ok(()),
         }
     }
@@ -305,126 +263,6 @@ impl Drop for StateTree {
     }
 }
 
-impl Shared {
-    /// Seals a full memtable, and waits while the active one is twice full behind a sealed one.
-    fn writer_with_room(&self) -> Result<MutexGuard<'_, Writer>> {
-        let mut writer = self.writer.lock();
-        check_poison(&writer)?;
-        if self.config.threads && writer.memtable.size() >= self.config.flush_bytes {
-            while writer.sealed.is_some() && writer.memtable.size() >= 2 * self.config.flush_bytes {
-                self.room.wait(&mut writer);
-                check_poison(&writer)?;
-            }
-            if writer.sealed.is_none() {
-                self.seal(&mut writer);
-            }
-        }
-        Ok(writer)
-    }
-
-    /// Seals the active memtable, between two entries, if there is something in it and no other is sealed.
-    pub(super) fn seal(&self, writer: &mut Writer) {
-        if writer.sealed.is_some() || writer.first_write.is_none() {
-            return;
-        }
-        if self.tree.rotate_memtable().is_some() {
-            writer.memtable = self.tree.active_memtable();
-            writer.sealed = writer.applied.clone();
-            writer.first_write = None;
-            self.work.notify_all();
-        }
-    }
-
-    /// Whether this node has fsynced the entry; the bound every flush keeps.
-    pub(super) fn may_flush(&self, newest: Option<&Applied>) -> bool {
-        newest.is_some_and(|newest| (self.config.fsynced)().is_some_and(|fsynced| fsynced >= newest.index))
-    }
-
-    /// Writes the sealed memtable to disk. The caller holds `flushing` and has asked [`Shared::may_flush`].
-    pub(super) fn flush_sealed(&self) -> Result<()> {
-        let newest = self.writer.lock().sealed.clone();
-        assert!(self.may_flush(newest.as_ref()), "a flush past the fsynced index");
-        let flushed = self.tree.flush(&self.tree.get_flush_lock(), self.readers.watermark());
-        let mut writer = self.writer.lock();
-        if let Err(error) = flushed {
-            return Err(self.poison(&mut writer, &error));
-        }
-        writer.flushed = writer.sealed.take();
-        writer.compaction_wanted = true;
-        // No entry is half written now, so the version that the flush made may be read, and older ones may go.
-        self.readers.publish(self.seqno.get());
-        drop(writer);
-        self.room.notify_all();
-        self.work.notify_all();
-        self.forget_old_versions();
-        Ok(())
-    }
-
-    /// Lets go of memtables and version files that no reader can ask for any more.
-    pub(super) fn forget_old_versions(&self) {
-        let watermark = self.readers.watermark();
-        if let Err(error) = self.tree.get_version_history_lock().maintenance(&self.dir, watermark) {
-            tracing::warn!(state.dir = %self.dir.display(), error = %error, "old versions of the state stay for now");
-        }
-    }
-
-    /// Ends all writing: what a failed flush or compaction left on disk is known after a restart only.
-    pub(super) fn poison(&self, writer: &mut Writer, error: &lsm_tree::Error) -> Error {
-        let cause: Arc<str> = error.to_string().into();
-        writer.poisoned.get_or_insert_with(|| Arc::clone(&cause));
-        self.room.notify_all();
-        self.work.notify_all();
-        Error::StatePoisoned { cause }
-    }
-
-    fn ingest(&self, applied: &Applied, items: &mut Items<'_>) -> Result<()> {
-        let classify = |error| damage::classify(&self.dir, error);
-        self.tree.clear().map_err(classify)?;
-        let mut ingestion = self.tree.ingestion().map_err(classify)?;
-        ingestion.write(APPLIED_KEY, encode_applied(applied)).map_err(classify)?;
-        let mut last = Bytes::from_static(&[]);
-        for item in items {
-            let (key, value) = item?;
-            if key <= last || key.len() > super::KEY_BYTES_MAX || key[0] == super::TABLE_RESERVED {
-                return Err(Error::KeysOutOfOrder);
-            }
-            ingestion.write(&key[..], &value[..]).map_err(classify)?;
-            last = key;
-        }
-        ingestion.finish().map_err(classify)
-    }
-
-    fn get(&self, key: &[u8], guard: &ReadGuard) -> Result<Option<Value>> {
-        super::check_key(key);
-        let found = self.tree.get(key, guard.seqno());
-        Ok(found.map_err(|error| self.read_error(error))?.map(Value))
-    }
-
-    fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>, guard: &ReadGuard) -> Result<()> {
-        let Some(range) = visible(range) else { return Ok(()) };
-        for item in self.tree.range::<&[u8], _>(range, guard.seqno(), None) {
-            let (key, value) = item.into_inner().map_err(|error| self.read_error(error))?;
-            if visit(&key, &value).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// A read error as ours; damage is marked so that the next start rebuilds.
-    fn read_error(&self, error: lsm_tree::Error) -> Error {
-        let error = damage::classify(&self.dir, error);
-        if matches!(error, Error::StateDamaged { .. }) {
-            damage::mark(&self.dir);
-        }
-        error
-    }
-}
-
-fn check_poison(writer: &Writer) -> Result<()> {
-    writer.poisoned.as_ref().map_or(Ok(()), |cause| Err(Error::StatePoisoned { cause: Arc::clone(cause) }))
-}
-
 /// A [`Snapshot`] of a tree.
 struct Moment {
     shared: Arc<Shared>,
@@ -447,19 +285,3 @@ impl Read for Moment {
 }
 
 impl Snapshot for Moment {}
-
-fn encode_applied(applied: &Applied) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(9 + applied.meta.len());
-    bytes.push(APPLIED_VERSION);
-    bytes.extend_from_slice(&applied.index.0.to_le_bytes());
-    bytes.extend_from_slice(&applied.meta);
-    bytes
-}
-
-fn decode_applied(mut bytes: &[u8]) -> Option<Applied> {
-    if bytes.len() < 9 || bytes.get_u8() != APPLIED_VERSION {
-        return None;
-    }
-    let index = LogIndex(bytes.get_u64_le());
-    Some(Applied { index, meta: Bytes::copy_from_slice(bytes) })
-}
