@@ -166,26 +166,26 @@ fn word_of(offset: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-        /// Against a plain set: the same offsets, floor, counts, and rows that rebuild the same cursor.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Against a plain list: the same offsets, floor, counts, and rows that rebuild the same cursor.
         #[test]
-        fn settles_like_a_set(
-            start in 0_u64..2_100,
-            ranges in prop::collection::vec((0_u64..4_000, 1_u64..700), 1..60),
+        fn settles_like_a_list_of_bools(
+            start in 0_usize..2_100,
+            ranges in prop::collection::vec((0_usize..4_000, 1_usize..700), 1..40),
         ) {
-            let mut cursor = Cursor::at(QueueOffset(start));
-            let mut model: BTreeSet<u64> = (0..start).collect();
+            let mut cursor = Cursor::at(QueueOffset(start as u64));
+            let mut model = [vec![true; start], vec![false; 5_000 - start]].concat();
             let mut rows: BTreeMap<u64, [u8; BLOCK_BYTES]> = BTreeMap::new();
             for (from, length) in ranges {
                 let mut touched = Touched::new();
-                cursor.settle(from..from + length, &mut touched);
-                model.extend(from..from + length);
+                cursor.settle(from as u64..(from + length) as u64, &mut touched);
+                model[from..from + length].fill(true);
                 for (block, existed) in touched {
                     prop_assert_eq!(existed, rows.contains_key(&block), "block {}", block);
                     match cursor.block_bytes(block) {
@@ -193,13 +193,16 @@ mod tests {
                         None => drop(rows.remove(&block)),
                     }
                 }
-                let floor = (0..).find(|o| !model.contains(o)).unwrap();
-                prop_assert_eq!(cursor.floor(), QueueOffset(floor));
-                prop_assert_eq!(cursor.settled_above_floor(), model.range(floor..).count() as u64);
+                let floor = model.iter().position(|settled| !settled).unwrap();
+                prop_assert_eq!(cursor.floor(), QueueOffset(floor as u64));
+                let above = model[floor..].iter().filter(|settled| **settled).count();
+                prop_assert_eq!(cursor.settled_above_floor(), above as u64);
             }
-            for offset in 0..5_000 {
-                prop_assert_eq!(cursor.is_settled(QueueOffset(offset)), model.contains(&offset), "{}", offset);
-                let next = (offset..).find(|o| !model.contains(o)).unwrap();
+            let mut next = model.len() as u64;
+            for (offset, settled) in model.iter().enumerate().rev() {
+                let offset = offset as u64;
+                next = if *settled { next } else { offset };
+                prop_assert_eq!(cursor.is_settled(QueueOffset(offset)), *settled, "{}", offset);
                 prop_assert_eq!(cursor.next_unsettled(QueueOffset(offset)), QueueOffset(next));
             }
             let mut again = Cursor::at(cursor.floor());

@@ -100,6 +100,8 @@ fn quotas(held: &[u16], old: u16) -> Vec<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -113,10 +115,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn growth_is_even_moves_little_and_keeps_barriers(
-            first in 1_u16..=limits::QUEUES_MAX,
-            steps in prop::collection::vec(1_u16..400, 0..8),
+            first in prop_oneof![1_u16..9, 1..=limits::QUEUES_MAX],
+            steps in prop::collection::vec(prop_oneof![1_u16..4, 1_u16..400], 0..6),
         ) {
             let mut table = SlotTable::new(first);
             let mut queues = first;
@@ -126,20 +130,29 @@ mod tests {
                 let before = table.clone();
                 table.grow(queues, next, |queue| QueueOffset(1_000 + u64::from(queue.0)));
                 check(&table, next);
+                prop_assert!(table.moves.starts_with(&before.moves));
+                let moved: BTreeMap<u16, SlotMove> =
+                    table.moves[before.moves.len()..].iter().map(|m| (m.slot, *m)).collect();
                 for slot in 0..limits::KEY_SLOTS {
-                    let (was, is) = (before.queue(slot), table.queue(slot));
-                    let last = table.moves(slot).last();
-                    if was == is {
-                        prop_assert_eq!(last, before.moves(slot).last());
-                    } else {
-                        prop_assert!(is.0 >= queues, "slots move to new queues alone");
-                        let barrier = 1_000 + u64::from(was.0);
-                        prop_assert_eq!(last, Some(&SlotMove { slot, from: was.0, to: is.0, barrier }));
-                    }
+                    let (from, to) = (before.queue(slot).0, table.queue(slot).0);
+                    prop_assert!(from == to || to >= queues, "slots move to new queues alone");
+                    let barrier = 1_000 + u64::from(from);
+                    let expected = (from != to).then_some(SlotMove { slot, from, to, barrier });
+                    prop_assert_eq!(moved.get(&slot).copied(), expected);
                 }
                 queues = next;
             }
         }
+    }
+
+    #[test]
+    fn a_slot_that_moved_twice_tells_both_moves() {
+        let mut table = SlotTable::new(1);
+        table.grow(1, 2, |_| QueueOffset(10));
+        table.grow(2, 1_024, |_| QueueOffset(20));
+        let twice = (0..limits::KEY_SLOTS).find(|slot| table.moves(*slot).count() == 2).unwrap();
+        let moves: Vec<_> = table.moves(twice).map(|m| (m.from, m.barrier)).collect();
+        assert_eq!(moves, [(0, 10), (1, 20)]);
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! Commands as a leader makes them.
+
+use pointsman_model::record::kind;
+use pointsman_model::{Generation, QueueId};
+
+use super::*;
+use crate::command::{
+    AttemptEnd, BindingConfig, Durability, Expire, FailurePolicy, GroupConfig, GroupTopic, LeaseRef, PublishHead,
+    Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
+};
+
+pub(super) fn put(object: Object) -> Command {
+    put_if(Expect::Anything, object)
+}
+
+pub(super) fn put_if(expect: Expect, object: Object) -> Command {
+    Command::new(kind::CONFIG_PUT, &ConfigPut { expect, object })
+}
+
+pub(super) fn delete(target: Target) -> Command {
+    Command::new(kind::CONFIG_DELETE, &ConfigDelete { expect: Expect::Anything, target })
+}
+
+pub(super) fn topic_config(queues: Option<u16>) -> TopicConfig {
+    TopicConfig {
+        queues,
+        retention_ms: 1,
+        retention_bytes: None,
+        max_message_bytes: 1,
+        dedup_window_ms: 1,
+        durability: Durability::Quorum,
+        trace_all: false,
+    }
+}
+
+pub(super) fn group_config(topics: &[&str]) -> GroupConfig {
+    let topic = |name: &&str| GroupTopic { topic: (*name).into(), filter: None, start_offsets: Vec::new() };
+    GroupConfig {
+        topics: topics.iter().map(topic).collect(),
+        start: Start::Earliest,
+        lease_ms: 30_000,
+        max_retries: 16,
+        max_inflight: 1_000,
+        dlq_retention_ms: 1,
+    }
+}
+
+/// A built-in plugin; the expression stands for its config.
+pub(super) fn builtin(slot: Slot, topic: Option<&str>, group: Option<&str>, expression: &str) -> BindingConfig {
+    BindingConfig {
+        slot,
+        topic: topic.map(Into::into),
+        group: group.map(Into::into),
+        plugin: "builtin/tags".into(),
+        version: "1.0.0".into(),
+        builtin_digest: Some([9; 32]),
+        config: expression.into(),
+        keyed: false,
+        on_failure: if slot == Slot::Filter { FailurePolicy::Deliver } else { FailurePolicy::Hash },
+        fuel: None,
+        memory_bytes: None,
+        wall_ms: None,
+    }
+}
+
+pub(super) fn publish(topic: TopicId, queue: u16, generation: u32, head: &PublishHead<'_>) -> Command {
+    let mut command = Command::new(kind::PUBLISH, head).change(|header| {
+        header.topic = topic;
+        header.queue = QueueId(queue);
+        header.generation = Generation(generation);
+    });
+    command.body = b"body".to_vec();
+    command
+}
+
+pub(super) fn lease(topic: TopicId, queue: u16, offset: u64, attempt: u16) -> LeaseRef {
+    LeaseRef { topic: topic.0, queue, offset, attempt }
+}
+
+pub(super) fn after(delay_ms: u64) -> AttemptEnd {
+    AttemptEnd { delay_ms, delivered_at: 5, reason: Some("no".into()), client_id: Some("c".into()) }
+}
+
+pub(super) fn ack(group: u32, leases: &[LeaseRef]) -> Command {
+    let items = leases.iter().map(|lease| SettleItem { lease: *lease, op: SettleOp::Ack }).collect();
+    Command::new(kind::SETTLE, &Settle { group, items })
+}
+
+pub(super) fn nack(group: u32, lease: LeaseRef, delay_ms: u64) -> Command {
+    let items = vec![SettleItem { lease, op: SettleOp::Nack(after(delay_ms)) }];
+    Command::new(kind::SETTLE, &Settle { group, items })
+}
+
+pub(super) fn expire(group: u32, lease: LeaseRef, delay_ms: u64) -> Command {
+    Command::new(kind::EXPIRE, &Expire { group, items: vec![(lease, after(delay_ms))] })
+}
+
+pub(super) fn skip(group: u32, topic: TopicId, queue: u16, generation: u32, ranges: &[(u64, u64)]) -> Command {
+    Command::new(kind::SKIP, &Skip { group, ranges: ranges.to_vec() }).change(|header| {
+        header.topic = topic;
+        header.queue = QueueId(queue);
+        header.generation = Generation(generation);
+    })
+}
