@@ -1,9 +1,10 @@
 //! Whole entries against the machine, over rows in memory.
 
 mod commands;
-
+mod config;
+mod garbage;
+mod plugins;
 mod publish;
-
 mod settle;
 
 use std::collections::BTreeMap;

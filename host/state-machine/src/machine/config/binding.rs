@@ -39,8 +39,8 @@ impl Entry<'_> {
         }
 
         let created = existing.is_none();
-        if let Some(old) = &existing
-            && (old.config.slot != config.slot || Attached::of(old) != attached)
+        if let Some(old) =
+            existing.as_ref().filter(|old| Attached::of(old).bumps(old.config.slot) != attached.bumps(config.slot))
         {
             self.bump_target(old.config.slot, old.topic, old.group);
         }
@@ -142,5 +142,13 @@ impl Entry<'_> {
 impl Attached {
     fn of(binding: &Binding) -> Self {
         Self { topic: binding.topic, group: binding.group }
+    }
+
+    /// The topic or group whose generation a binding of that kind moves.
+    fn bumps(self, slot: Slot) -> (Option<TopicId>, Option<GroupId>) {
+        match slot {
+            Slot::Selector => (self.topic, None),
+            Slot::Filter => (None, self.group),
+        }
     }
 }

@@ -1,0 +1,157 @@
+//! No bytes make `apply` panic; what must stop a shard stops it, and for good.
+
+use pointsman_model::record::kind;
+use pointsman_model::{Generation, QueueId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::PublishHead;
+use crate::outcome::Refusal;
+
+fn known_kind() -> impl Strategy<Value = u8> {
+    prop::sample::select(vec![
+        kind::PUBLISH,
+        kind::SETTLE,
+        kind::EXPIRE,
+        kind::SKIP,
+        kind::CONFIG_PUT,
+        kind::CONFIG_DELETE,
+        kind::PLUGIN_CHUNK,
+        kind::PLUGIN_COMMIT,
+    ])
+}
+
+/// Records whose checksums hold and whose heads are anything, with numbers small enough to meet what is there.
+fn records() -> impl Strategy<Value = Vec<Command>> {
+    let head = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        prop::collection::vec(0_u8..4, 0..80),
+        Just(postcard::to_stdvec(&PublishHead::default()).unwrap()),
+    ];
+    let numbers = (6_u32..9, 0_u32..3, 0_u16..3, 0_u32..3, 0_u16..4, any::<u8>());
+    let record =
+        (known_kind(), head, numbers).prop_map(|(kind, head, (tenant, topic, queue, generation, flags, priority))| {
+            let header = Header {
+                kind,
+                flags,
+                tenant: TenantId(tenant),
+                topic: TopicId(topic),
+                queue: QueueId(queue),
+                priority,
+                generation: Generation(generation),
+                born: Timestamp(0),
+            };
+            Command { header, head, body: vec![1; 3] }
+        });
+    prop::collection::vec(record, 1..12)
+}
+
+proptest! {
+    #[test]
+    fn valid_records_with_any_head_have_an_outcome_each(entries in prop::collection::vec(records(), 1..6)) {
+        let mut shard = Shard::with_group();
+        for records in entries {
+            prop_assert_eq!(shard.entry(&records).outcomes.len(), records.len());
+        }
+        shard.reload();
+        shard.check_again();
+    }
+
+    #[test]
+    fn any_bytes_are_an_error_or_an_outcome(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut shard = Shard::with_group();
+        let result = shard.raw(bytes.clone().into());
+        prop_assert_eq!(result.is_err(), !bytes.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_record_stops_the_shard(at in 8_usize..60, bit in 0_u8..8) {
+        let mut shard = Shard::with_group();
+        let command = commands::publish(shard.topic(), 0, 1, &PublishHead { tag: Some("a tag"), ..Default::default() });
+        let mut bytes = BytesMut::new();
+        record::encode(&mut bytes, &command.header, &command.head, &command.body);
+        bytes[at] ^= 1 << bit;
+        let result = shard.raw(bytes.freeze());
+        prop_assert!(matches!(result, Err(Error::DamagedRecord { .. })), "{:?}", result);
+        prop_assert!(matches!(shard.raw(Bytes::new()), Err(Error::Poisoned)));
+    }
+}
+
+#[test]
+fn an_unknown_command_stops_the_shard() {
+    for flags in [0, record::FLAG_UNIT_CONTINUES] {
+        let mut shard = Shard::with_group();
+        let command = Command::new(200, &()).change(|header| header.flags = flags);
+        let mut bytes = BytesMut::new();
+        record::encode(&mut bytes, &command.header, &command.head, b"");
+        assert!(matches!(shard.raw(bytes.freeze()), Err(Error::UnknownKind { kind: 200, .. })));
+        assert!(matches!(shard.raw(Bytes::new()), Err(Error::Poisoned)));
+    }
+}
+
+#[test]
+fn a_failed_read_stops_the_shard_and_is_no_outcome() {
+    struct Broken;
+
+    impl Store for Broken {
+        fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            Err(StoreError("no disk".into()))
+        }
+
+        fn scan(&self, _: &[u8], _: &[u8], _: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
+            Err(StoreError("no disk".into()))
+        }
+    }
+
+    let mut shard = Shard::with_group();
+    let command = commands::publish(shard.topic(), 0, 1, &PublishHead::default());
+    let mut bytes = BytesMut::new();
+    record::encode(&mut bytes, &command.header, &command.head, &command.body);
+    let meta = shard.next_meta();
+    assert!(matches!(shard.machine.apply(&Broken, &meta, &bytes.freeze()), Err(Error::Read(_))));
+    assert!(matches!(shard.raw(Bytes::new()), Err(Error::Poisoned)));
+    assert!(Machine::load(&Broken, SHARD).is_err());
+}
+
+#[test]
+fn a_damaged_row_is_found_at_the_start() {
+    let mut shard = Shard::with_group();
+    let topic = shard.topic();
+    shard.entry(&vec![commands::publish(topic, 0, 1, &PublishHead::default()); 3]);
+    shard.one(commands::ack(1, &[commands::lease(topic, 0, 2, 1)]));
+    let tables: Vec<u8> = shard.rows.0.keys().map(|key| key[0]).filter(|t| *t != table::SEGMENT_QUEUE).collect();
+    assert!(tables.len() >= 7, "{tables:?}");
+    for (key, value) in shard.rows.0.clone().iter().filter(|(key, _)| key[0] != table::SEGMENT_QUEUE) {
+        for damaged in [&value[..value.len() - 1], &[&[9], &value[1..]].concat()] {
+            let mut rows = shard.rows.clone();
+            rows.0.insert(key.clone(), damaged.to_vec());
+            assert!(matches!(Machine::load(&rows, SHARD), Err(Error::DamagedRow { .. })), "{key:02x?}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_of_another_shard_is_not_applied() {
+    let mut shard = Shard::with_group();
+    let meta = EntryMeta { shard: ShardId(2), ..shard.next_meta() };
+    assert!(matches!(shard.machine.apply(&shard.rows, &meta, &Bytes::new()), Err(Error::WrongShard { .. })));
+}
+
+#[test]
+fn every_entry_moves_the_outcome_hash_and_blank_ones_too() {
+    let mut shard = Shard::with_group();
+    let topic = shard.topic();
+    let mut seen = vec![shard.machine.state().outcome_hash];
+    for records in [
+        vec![],
+        vec![],
+        vec![commands::publish(topic, 0, 1, &PublishHead::default())],
+        vec![commands::publish(topic, 0, 9, &PublishHead::default())],
+    ] {
+        let applied = shard.entry(&records);
+        assert_eq!(applied.outcome_hash, shard.machine.state().outcome_hash);
+        assert!(!seen.contains(&applied.outcome_hash));
+        seen.push(applied.outcome_hash);
+    }
+    assert_eq!(shard.one(commands::ack(9, &[])), Outcome::Refused(Refusal::GroupNotFound));
+}
