@@ -8,7 +8,8 @@ use crate::Error;
 /// A component is returned as it is.
 ///
 /// # Errors
-/// [`Error::Compile`] if the module is none, or carries no world.
+/// [`Error::Compile`] if the module is none, or is not of the world it carries. One without a world makes a
+/// component that does nothing, which [`crate::inspect()`] refuses.
 pub fn encode(module: &[u8]) -> Result<Vec<u8>, Error> {
     if wasmparser::Parser::is_component(module) {
         return Ok(module.to_vec());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pointsman_model::judge::{
-    CallLimits, Column, Context, Failure, Field, Kind, OnFailure, QueueStat, Target, Verdict,
+    CallLimits, Column, Context, Failure, Field, OnFailure, QueueStat, Target, Verdict,
 };
 use pointsman_model::time::FakeClock;
 use pointsman_model::{BindingId, Generation, QueueId, TenantId, Timestamp, limits};
@@ -18,7 +18,6 @@ use crate::{
 mod code;
 mod contract;
 mod hostile;
-mod wasi;
 
 /// A host with its fake clock.
 struct Bench {
@@ -29,8 +28,11 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let clock = Arc::new(FakeClock::new(Timestamp(1_000)));
+        // Compiled once for all tests, and beside what build.rs made.
+        let cache_dir = Some(concat!(env!("OUT_DIR"), "/code").into());
         let config = HostConfig {
             clock: clock.clone(),
+            cache_dir,
             ..HostConfig::default()
         };
         Self {

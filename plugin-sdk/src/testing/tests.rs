@@ -108,7 +108,7 @@ impl Filter for Third {
     }
 
     fn accept(&self, message: &Message<'_>) -> bool {
-        message.seed() % 3 == 0
+        message.seed().is_multiple_of(3)
     }
 }
 
