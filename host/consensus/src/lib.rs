@@ -1,1 +1,67 @@
-//! openraft over the CommitLog.
+//! openraft over the CommitLog: one Raft group a shard.
+//!
+//! # How it works
+//!
+//! A [`Shard`] is opened from its directory: [`Recovery`] brings log, state and sidecars to agree, openraft is started on
+//! them, and the call returns when this node leads and everything committed is applied. Then
+//!
+//! ```text
+//! propose ─ stamp ─► openraft ─► log_store ─► CommitLog ─ fdatasync ─► openraft ─► applier ─► outcome
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | `shard` | [`Shard`]: opening, proposing (`propose`), the broker's port (`port`) |
+//! | `node` | [`Node`]: the shards of one data directory |
+//! | `log_store` | the CommitLog as openraft's log storage |
+//! | `applier` | the state machine as openraft drives it |
+//! | `snapshot` | checkpoints as openraft's snapshots |
+//! | `derived` | queues, keys and positions: made again, sealed, dropped |
+//! | `recovery` | what is there after a crash, and what may stay |
+//! | `leadership` | whether this node leads and may propose |
+//! | `core` | what these parts share |
+//! | `entry` `membership` `progress` `reply` `raft_types` `network` `config` | what openraft's generics stand for |
+//!
+//! # Invariants
+//!
+//! * Nothing answers before the flush callback: openraft counts an entry as ours only when the writer called back after
+//!   its fdatasync, and an outcome leaves only after `apply`.
+//! * Derived state never outruns the fsynced log: the state store asks [`pointsman_storage::log::CommitLog::flushed`]
+//!   before each flush, a checkpoint waits for it, and state found ahead of the log is deleted before openraft starts.
+//! * Entries are applied in order, each once. openraft alone never purges.
+//!
+//! # What it is not
+//!
+//! It knows no HTTP, no Wasm and no use case. openraft is pinned and known to this crate only.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
+
+mod applier;
+mod config;
+mod core;
+mod derived;
+mod entry;
+mod error;
+mod leadership;
+mod log_store;
+mod membership;
+mod network;
+mod node;
+mod progress;
+mod raft_types;
+mod recovery;
+mod reply;
+mod shard;
+mod snapshot;
+mod sync_times;
+
+pub use config::ShardConfig;
+pub use error::Error;
+pub use node::{Node, NodeConfig};
+pub use recovery::Recovery;
+pub use shard::Shard;
+pub use shard::metrics::{Role, ShardMetrics};
+pub use sync_times::{SYNC_BUCKETS, SyncTimes};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! How a shard is opened, and openraft's own settings.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+use pointsman_model::ShardId;
+use pointsman_model::time::SharedClock;
+use pointsman_storage::disk::Disk;
+use pointsman_storage::identity::Identity;
+
+use crate::Error;
+
+/// Everything a shard needs from outside.
+#[derive(Clone)]
+pub struct ShardConfig {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Its own directory (`shards/<n>`); created if its parent exists.
+    pub dir: PathBuf,
+    /// Whose data directory this is. Identity and lock are the caller's.
+    pub identity: Identity,
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// Where time comes from.
+    pub clock: SharedClock,
+    /// Size of a segment file, header included.
+    pub segment_bytes: u64,
+    /// Zero-write the next segment instead of merely reserving it.
+    pub zero_ahead: bool,
+    /// How long opening may wait until the shard is writable.
+    pub open_within: Duration,
+}
+
+impl ShardConfig {
+    /// openraft's id of this node: a wiped node comes back under another.
+    #[must_use]
+    pub fn raft_node_id(&self) -> u64 {
+        u64::from(self.identity.node) << 32 | u64::from(self.identity.incarnation)
+    }
+}
+
+/// openraft's settings. Measured start point: a heartbeat must outlast the slowest fsync, since replies wait for it.
+///
+/// # Errors
+/// [`Error::Raft`] if they contradict each other.
+pub(crate) fn raft_config(shard: ShardId) -> Result<Arc<openraft::Config>, Error> {
+    let config = openraft::Config {
+        cluster_name: format!("shard-{shard}"),
+        heartbeat_interval: 250,
+        heartbeat_min_interval: Some(200),
+        election_timeout_min: 750,
+        election_timeout_max: 1_500,
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 1_024,
+        max_append_entries: Some(1_024),
+        replication_lag_threshold: 10,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(true),
+        // The default would restore a leader whose unsynced tail may be lost: it could then write another entry at
+        // the same term and index. A sole voter elects itself instead.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: None,
+        ..openraft::Config::default()
+    };
+    config
+        .validate()
+        .map(Arc::new)
+        .map_err(|error| Error::Raft(error.to_string()))
+}

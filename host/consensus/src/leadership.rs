@@ -1,0 +1,90 @@
+//! Does this node lead, and may it propose yet?
+//!
+//! Winning an election is not enough: until the leader's own first entry is applied, state may miss entries that an
+//! earlier leader committed. So a term counts as led only once an entry *of that term* is applied here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use pointsman_model::Term;
+use tokio::sync::watch;
+
+use crate::raft_types::Types;
+
+type ServerMetrics = openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<Types>>;
+
+/// What everyone may know of it. Term 0 stands for "none": no leader ever has it.
+pub(crate) struct Leadership {
+    /// The term openraft says this node leads in.
+    elected: AtomicU64,
+    /// The term of the last entry applied here.
+    applied_term: AtomicU64,
+    /// Woken when either changes.
+    changed: watch::Sender<()>,
+}
+
+impl Leadership {
+    pub(crate) fn new(applied_term: u64) -> Arc<Self> {
+        Arc::new(Self {
+            elected: AtomicU64::new(0),
+            applied_term: AtomicU64::new(applied_term),
+            changed: watch::Sender::new(()),
+        })
+    }
+
+    /// The term this node leads in, with everything applied that was committed before it.
+    pub(crate) fn term(&self) -> Option<Term> {
+        let elected = self.elected.load(Ordering::Acquire);
+        (elected != 0 && elected == self.applied_term.load(Ordering::Acquire))
+            .then_some(Term(elected))
+    }
+
+    /// An entry of this term is applied.
+    pub(crate) fn applied(&self, term: u64) {
+        if self.applied_term.swap(term, Ordering::AcqRel) != term {
+            self.changed.send_replace(());
+        }
+    }
+
+    fn elected(&self, term: u64) {
+        if self.elected.swap(term, Ordering::AcqRel) != term {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Waits until this node leads.
+    pub(crate) async fn wait(&self) -> Term {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Some(term) = self.term() {
+                return term;
+            }
+            // The sender lives in `self`, so this cannot fail.
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Follows openraft until it stops.
+    pub(crate) async fn follow(self: Arc<Self>, mut metrics: ServerMetrics) {
+        loop {
+            let term = {
+                let now = metrics.borrow_watched();
+                if now.state == ServerState::Leader {
+                    now.vote.leader_id.term
+                } else {
+                    0
+                }
+            };
+            self.elected(term);
+            if metrics.changed().await.is_err() {
+                self.elected(0);
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The CommitLog as openraft's log storage.
+//!
+//! `append` returns when the frames are in memory; the writer calls back after its fdatasync. Vote and log writes share
+//! one order: `save_vote` and `truncate_after` drain the queue first. Blank and membership entries have no stamp of
+//! their own and get their predecessor's here, so that a frame stays a pure function of the log.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::sync::Arc;
+
+use futures_util::Stream;
+use openraft::RaftLogReader;
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use pointsman_model::{LogIndex, Term, Timestamp};
+use pointsman_storage::log::{Frame, FrameKind, Ticket};
+use pointsman_storage::vote;
+
+use crate::core::Core;
+use crate::entry::{Batch, Entry, Payload};
+use crate::raft_types::{LeaderId, LogId, Types, Vote, log_id};
+use crate::{Error, membership};
+
+/// Record bytes read at once for replication or `apply`; one entry is always read.
+const READ_BYTES_MAX: usize = 2 << 20;
+
+/// openraft's log storage, and its reader: clones share one log.
+#[derive(Clone)]
+pub(crate) struct LogStore(Arc<Core>);
+
+impl LogStore {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self(core)
+    }
+
+    /// Reads `start..end` a piece at a time.
+    fn pieces(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> impl Iterator<Item = Result<Vec<Entry>, io::Error>> + use<> {
+        let log = self.0.log.clone();
+        let mut next = Some(start);
+        std::iter::from_fn(move || {
+            let from = next.take()?;
+            if from >= end {
+                return None;
+            }
+            let frames = match log.read(LogIndex(from)..LogIndex(end), READ_BYTES_MAX) {
+                Ok(frames) => frames,
+                Err(error) => return Some(Err(error.into())),
+            };
+            next = Some(frames.last()?.index.0 + 1);
+            Some(
+                frames
+                    .into_iter()
+                    .map(entry_of)
+                    .collect::<Result<_, Error>>()
+                    .map_err(io::Error::from),
+            )
+        })
+    }
+
+    /// Gives an entry the form it has in the log.
+    fn frame_of(entry: Entry, last_stamp: Timestamp) -> Result<Frame, Error> {
+        let (term, index) = (
+            Term(entry.log_id.leader_id.term),
+            LogIndex(entry.log_id.index),
+        );
+        let mut frame = Frame::blank(term, index, last_stamp);
+        match entry.payload {
+            Payload::Blank => {}
+            Payload::Membership(membership) => {
+                let (records, records_crc) = membership::encode_record(&membership)?;
+                frame = Frame {
+                    kind: FrameKind::Membership,
+                    count: 1,
+                    records_crc,
+                    records,
+                    ..frame
+                };
+            }
+            Payload::Batch(Batch {
+                stamp,
+                count,
+                records_crc,
+                records,
+                ticket,
+            }) => {
+                assert!(
+                    stamp >= last_stamp,
+                    "entry {index} is stamped {stamp}, the one before {last_stamp}"
+                );
+                let ticket = ticket
+                    .inspect(|ticket| ticket.hand_over())
+                    .map(|ticket| ticket as Arc<dyn Ticket>);
+                frame = Frame {
+                    kind: FrameKind::Batch,
+                    stamp,
+                    count,
+                    records_crc,
+                    records,
+                    ticket,
+                    ..frame
+                };
+            }
+        }
+        Ok(frame)
+    }
+}
+
+/// The entry of a frame.
+///
+/// # Errors
+/// [`Error::Malformed`] for a membership frame whose record is not one.
+pub(crate) fn entry_of(frame: Frame) -> Result<Entry, Error> {
+    let payload = match frame.kind {
+        FrameKind::Blank => Payload::Blank,
+        FrameKind::Membership => Payload::Membership(membership::decode_record(&frame.records)?),
+        FrameKind::Batch => Payload::Batch(Batch {
+            stamp: frame.stamp,
+            count: frame.count,
+            records_crc: frame.records_crc,
+            records: frame.records,
+            ticket: None,
+        }),
+    };
+    Ok(Entry {
+        log_id: log_id(frame.term.0, frame.index.0),
+        payload,
+        stamp: frame.stamp,
+        location: frame.location,
+    })
+}
+
+/// `start..end` of any range.
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end + 1,
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (start, end) = bounds(&range);
+        let mut entries = Vec::new();
+        for piece in self.pieces(start, end) {
+            entries.extend(piece?);
+        }
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        let stored = self.0.vote.lock().load();
+        Ok(stored.map(|vote| Vote {
+            leader_id: LeaderId {
+                term: vote.term.0,
+                voted_for: vote.node,
+            },
+            committed: vote.committed,
+        }))
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.pieces(start, end)
+            .next()
+            .unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + Send
+    where
+        RB: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (start, end) = bounds(&range);
+        let entries = self.pieces(start, end).flat_map(|piece| {
+            let (entries, error) = match piece {
+                Ok(entries) => (entries, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            entries.into_iter().map(Ok).chain(error.map(Err))
+        });
+        futures_util::stream::iter(entries)
+    }
+
+    /// The last entry of each term, from what the log knows of its segments.
+    async fn get_key_log_ids(
+        &mut self,
+        range: RangeInclusive<LogId>,
+    ) -> Result<Vec<LogId>, io::Error> {
+        let (first, last) = (range.start(), range.end());
+        let starts = self
+            .0
+            .log
+            .term_starts(LogIndex(first.index), LogIndex(last.index))?;
+        let ends = starts
+            .iter()
+            .skip(1)
+            .map(|(_, start)| start.0 - 1)
+            .chain([last.index]);
+        Ok(starts
+            .iter()
+            .zip(ends)
+            .map(|((term, _), end)| log_id(term.0, end))
+            .collect())
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let purged = self
+            .0
+            .log
+            .purged()
+            .map(|base| log_id(base.term.0, base.index.0));
+        let last = self
+            .0
+            .log
+            .last()
+            .map(|(term, index, _)| log_id(term.0, index.0));
+        Ok(LogState {
+            last_purged_log_id: purged,
+            last_log_id: last.or(purged),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.0.log.barrier()?;
+        let stored = vote::Vote {
+            term: Term(vote.leader_id.term),
+            node: vote.leader_id.voted_for,
+            committed: vote.committed,
+        };
+        self.0
+            .vote
+            .lock()
+            .save(stored)
+            .inspect_err(|error| self.0.fail(error))?;
+        Ok(())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let mut stamp = self.0.log.last_stamp();
+        let mut frames = Vec::new();
+        for entry in entries {
+            let frame = Self::frame_of(entry, stamp)?;
+            stamp = frame.stamp;
+            frames.push(frame);
+        }
+        let core = Arc::downgrade(&self.0);
+        let on_flushed = Box::new(move |result: Result<(), pointsman_storage::Error>| {
+            if let (Err(error), Some(core)) = (&result, core.upgrade()) {
+                core.fail(error);
+            }
+            callback.io_completed(result.map_err(io::Error::from));
+        });
+        self.0
+            .log
+            .append(frames, on_flushed)
+            .inspect_err(|error| self.0.fail(error))?;
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let last = last.map(|id| LogIndex(id.index));
+        assert!(
+            !self.0.strict || self.0.applied_index() <= last,
+            "asked to cut applied entries: {:?} are applied, {last:?} shall be kept",
+            self.0.applied_index()
+        );
+        if let Some(reopened) = self.0.log.truncate_after(last)? {
+            self.0.derive_again(reopened)?;
+        }
+        Ok(())
+    }
+
+    /// What is purged is gone for good, so openraft alone must not decide it (`DESIGN.md` §4).
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let core = &self.0;
+        if core.strict && upto.index >= core.purge_end() {
+            let error = Error::PurgeFenced {
+                upto: upto.index,
+                allowed: core.purge_end().saturating_sub(1),
+            };
+            core.fail(&error);
+            return Err(error.into());
+        }
+        core.purge(Term(upto.leader_id.term), LogIndex(upto.index))?;
+        Ok(())
+    }
+}

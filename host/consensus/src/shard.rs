@@ -1,0 +1,217 @@
+//! One shard: its Raft group on this node.
+
+pub(crate) mod metrics;
+mod port;
+mod propose;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pointsman_broker::ports::ProposeError;
+use pointsman_model::ShardId;
+use pointsman_model::time::{SharedClock, Timestamp};
+use tokio::task::JoinHandle;
+
+use crate::Error;
+use crate::applier::Applier;
+use crate::config::{ShardConfig, raft_config};
+use crate::core::Core;
+use crate::log_store::LogStore;
+use crate::network::NoPeers;
+use crate::raft_types::{RaftNode, Types};
+use crate::recovery::{Recovery, recover};
+use crate::sync_times::TimedDisk;
+use propose::Proposer;
+
+pub(crate) type Raft = openraft::Raft<Types, Applier>;
+
+/// An open shard.
+pub struct Shard {
+    id: ShardId,
+    core: Arc<Core>,
+    clock: SharedClock,
+    disk: Arc<TimedDisk>,
+    recovery: Recovery,
+    /// `None` while the log is damaged: then the shard serves what it can read and takes nothing.
+    running: Option<Running>,
+}
+
+struct Running {
+    raft: Raft,
+    proposer: Proposer,
+    /// Follows openraft's leadership; ends with it.
+    follower: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+impl Shard {
+    /// Opens a shard and waits until this node leads it and has applied all that is committed.
+    ///
+    /// Must be called on a multi-threaded runtime; openraft's tasks and `apply` run there, and `apply` may block for as
+    /// long as a flush of the state takes. A damaged log is no error: the shard then only reads, and says so.
+    ///
+    /// # Errors
+    /// What recovery says; [`Error::NoLeader`].
+    pub async fn open(mut config: ShardConfig) -> Result<Self, Error> {
+        let disk = TimedDisk::new(Arc::clone(&config.disk));
+        config.disk = Arc::clone(&disk) as _;
+        let (recovering, shard) = (config.clone(), config.shard);
+        let (core, recovery) = tokio::task::spawn_blocking(move || recover(&recovering))
+            .await
+            .map_err(|error| Error::Raft(error.to_string()))??;
+        let running = if recovery.damages.is_empty() {
+            Some(Running::start(&config, &core).await?)
+        } else {
+            None
+        };
+        report(shard, &recovery);
+        Ok(Self {
+            id: shard,
+            core,
+            clock: config.clock,
+            disk,
+            recovery,
+            running,
+        })
+    }
+
+    /// What opening found and did.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Why the shard takes no writes here, if it does not.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        if !self.recovery.damages.is_empty() {
+            return Some(format!(
+                "the log is damaged in {} place(s)",
+                self.recovery.damages.len()
+            ));
+        }
+        self.core.failure()
+    }
+
+    /// Stops: no more proposals, everything appended is synced, and the state is flushed as far as it may be.
+    ///
+    /// # Errors
+    /// A failed write or sync.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        if let Some(running) = &self.running {
+            running
+                .raft
+                .shutdown()
+                .await
+                .map_err(|error| Error::Raft(error.to_string()))?;
+        }
+        let core = Arc::clone(&self.core);
+        let flush = move || -> Result<(), Error> {
+            core.log.barrier()?;
+            core.state.flush_now()?;
+            Ok(())
+        };
+        if self.recovery.damages.is_empty() {
+            tokio::task::spawn_blocking(flush)
+                .await
+                .map_err(|error| Error::Raft(error.to_string()))??;
+        }
+        Ok(())
+    }
+
+    fn proposer(&self) -> Result<&Proposer, ProposeError> {
+        let refusal = || ProposeError::StorageFailed(self.failure().unwrap_or_default());
+        self.running
+            .as_ref()
+            .map(|running| &running.proposer)
+            .ok_or_else(refusal)
+    }
+
+    fn stamp_now(&self) -> Timestamp {
+        self.running
+            .as_ref()
+            .map_or_else(|| self.clock.wall(), |running| running.proposer.now())
+    }
+}
+
+impl Running {
+    async fn start(config: &ShardConfig, core: &Arc<Core>) -> Result<Self, Error> {
+        let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
+        let id = config.raft_node_id();
+        let (log, applier) = (
+            LogStore::new(Arc::clone(core)),
+            Applier::new(Arc::clone(core)),
+        );
+        let raft = Raft::new(id, raft_config(config.shard)?, NoPeers, log, applier)
+            .await
+            .map_err(|error| stopped(&error))?;
+        let follower = tokio::spawn(Arc::clone(&core.leadership).follow(raft.server_metrics()));
+        let proposer = Proposer::new(
+            raft.clone(),
+            Arc::clone(core),
+            Arc::clone(&config.clock),
+            config.segment_bytes,
+        );
+        let running = Self {
+            raft,
+            proposer,
+            follower,
+        };
+        running.lead(id, config, core).await?;
+        Ok(running)
+    }
+
+    /// Makes this node, the only voter, the leader; no timeout has to pass first.
+    async fn lead(&self, id: u64, config: &ShardConfig, core: &Core) -> Result<(), Error> {
+        let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
+        if !self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|error| stopped(&error))?
+        {
+            let members = BTreeMap::from([(id, RaftNode::default())]);
+            self.raft
+                .initialize(members)
+                .await
+                .map_err(|error| stopped(&error))?;
+        }
+        self.raft
+            .trigger()
+            .elect(false)
+            .await
+            .map_err(|error| stopped(&error))?;
+        if tokio::time::timeout(config.open_within, core.leadership.wait())
+            .await
+            .is_err()
+        {
+            return Err(match core.failure() {
+                Some(failure) => Error::Raft(failure),
+                None => Error::NoLeader {
+                    shard: config.shard.0,
+                    waited: config.open_within,
+                },
+            });
+        }
+        Ok(())
+    }
+}
+
+fn report(shard: ShardId, recovery: &Recovery) {
+    tracing::info!(
+        shard.id = shard.0,
+        log.segments = recovery.segments,
+        log.torn_bytes = recovery.torn_bytes,
+        log.damages = recovery.damages.len(),
+        state.applied = recovery
+            .applied
+            .map_or(-1, |index| i64::try_from(index.0).unwrap_or(i64::MAX)),
+        sidecars_rebuilt = recovery.sidecars_rebuilt,
+        "shard is open"
+    );
+}

@@ -1,0 +1,118 @@
+//! What a shard tells of itself.
+
+use openraft::ServerState;
+use pointsman_model::{LogIndex, LogPosition, ShardId, Term};
+
+use super::Shard;
+use crate::sync_times::SyncTimes;
+
+/// What this node is in a shard's Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Replicates and does not vote.
+    Learner,
+    /// Replicates and votes.
+    Follower,
+    /// Wants to lead.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// openraft does not run: stopped, failed, or the log is damaged.
+    Stopped,
+}
+
+impl Role {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A moment of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardMetrics {
+    /// Which shard.
+    pub shard: ShardId,
+    /// What this node is in it.
+    pub role: Role,
+    /// The current term.
+    pub term: Term,
+    /// The last entry of the log.
+    pub last: Option<LogIndex>,
+    /// The last entry that this node has fsynced.
+    pub flushed: Option<LogIndex>,
+    /// The last entry applied.
+    pub applied: Option<LogIndex>,
+    /// The entry a restart would find the state at.
+    pub state_flushed: Option<LogIndex>,
+    /// Running hash of the outcomes of all applied entries.
+    pub outcome_hash: u64,
+    /// Bytes of frames since the shard's birth.
+    pub end: LogPosition,
+    /// Segments of the log.
+    pub segments: usize,
+    /// Of these, read-only and with sidecars.
+    pub segments_sealed: usize,
+    /// Places of the log that could not be verified.
+    pub damages: usize,
+    /// Why the shard takes no writes here.
+    pub failure: Option<String>,
+    /// Syncs of the log's files, those of a segment not yet in use included.
+    pub syncs: SyncTimes,
+}
+
+impl Shard {
+    /// What to put on `/metrics`.
+    #[must_use]
+    pub fn metrics(&self) -> ShardMetrics {
+        let segments = self.core.log.segments();
+        let (role, term) = self.role();
+        ShardMetrics {
+            shard: self.id,
+            role,
+            term,
+            last: self.core.log.last().map(|(_, index, _)| index),
+            flushed: self.core.log.flushed(),
+            applied: self.core.applied_index(),
+            state_flushed: self.core.state.flushed().map(|applied| applied.index),
+            outcome_hash: self.core.machine.read().state().outcome_hash,
+            end: self.core.log.end(),
+            segments: segments.len(),
+            segments_sealed: segments.iter().filter(|segment| segment.sealed).count(),
+            damages: self.recovery.damages.len(),
+            failure: self.failure(),
+            syncs: self.disk.times(),
+        }
+    }
+
+    fn role(&self) -> (Role, Term) {
+        use openraft::async_runtime::watch::WatchReceiver as _;
+        let stored = self
+            .core
+            .vote
+            .lock()
+            .load()
+            .map_or(Term(0), |vote| vote.term);
+        let Some(running) = &self.running else {
+            return (Role::Stopped, stored);
+        };
+        let metrics = running.raft.server_metrics();
+        let now = metrics.borrow_watched();
+        let role = match now.state {
+            _ if self.core.failure().is_some() => Role::Stopped,
+            ServerState::Learner => Role::Learner,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Leader => Role::Leader,
+            ServerState::Shutdown => Role::Stopped,
+        };
+        (role, stored)
+    }
+}
