@@ -3,8 +3,10 @@
 mod commands;
 mod config;
 mod garbage;
+mod model;
 mod plugins;
 mod publish;
+mod reference;
 mod settle;
 
 use std::collections::BTreeMap;
