@@ -10,7 +10,7 @@
 //! | [`tree`] | [`StateTree`], the store on `lsm-tree` |
 //! | `shared` | what its writer, readers and threads share: sealing, flushing, poisoning |
 //! | `flusher` | the two threads that flush and compact it |
-//! | `readers` | read sequence numbers, so that garbage collection never passes an open reader |
+//! | `view` | what reads hold, so that they neither wait for a flush nor lose anything to it |
 //! | `damage` | which errors mean "delete it and rebuild" |
 //! | `model` | `ModelState`, an in-memory store whose crashes a simulation chooses (feature `sim`) |
 //!
@@ -20,9 +20,9 @@ mod damage;
 mod flusher;
 #[cfg(any(test, feature = "sim"))]
 pub mod model;
-mod readers;
 mod shared;
 pub mod tree;
+mod view;
 
 use std::fmt;
 use std::ops::{Bound, ControlFlow, Deref};

@@ -132,16 +132,11 @@ fn compact(shared: &Shared) {
 pub(super) fn compact_all(shared: &Shared, may_stop: bool) -> Result<()> {
     let _compacting = shared.compacting.lock();
     let strategy = Arc::new(Leveled::default());
-    loop {
-        let before = shared.tree.current_version().id();
-        if let Err(error) = shared.tree.compact(strategy.clone(), shared.readers.watermark()) {
-            return Err(shared.poison(&mut shared.writer.lock(), &error));
-        }
-        shared.forget_old_versions();
+    while shared.compact_step(strategy.clone())? {
         shared.work.notify_all();
-        // A flush in between changes the version too; then there is one more look, which does no harm.
-        if shared.tree.current_version().id() == before || (may_stop && shared.writer.lock().stopping) {
-            return Ok(());
+        if may_stop && shared.writer.lock().stopping {
+            break;
         }
     }
+    Ok(())
 }

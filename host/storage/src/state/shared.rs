@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::{Buf, Bytes};
-use lsm_tree::{AbstractTree, AnyTree, Guard, Memtable, SequenceNumberCounter};
+use lsm_tree::compaction::CompactionStrategy;
+use lsm_tree::{AbstractTree, AnyTree, Memtable, SeqNo, SequenceNumberCounter};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use pointsman_model::LogIndex;
 
-use super::readers::{ReadGuard, Readers};
 use super::tree::StateConfig;
+use super::view::{Files, View};
 use super::{Applied, Items, KeyRange, Result, Value, Visit, damage, visible};
 use crate::Error;
 
@@ -25,7 +28,11 @@ pub(super) struct Shared {
     pub(super) config: StateConfig,
     pub(super) seqno: SequenceNumberCounter,
     pub(super) visible: SequenceNumberCounter,
-    pub(super) readers: Readers,
+    /// What reads use.
+    pub(super) view: ArcSwap<View>,
+    /// Everything below is complete. The tree's own counter is no such bound: a flush advances it while an entry is half
+    /// written.
+    pub(super) published: AtomicU64,
     pub(super) writer: Mutex<Writer>,
     /// The sealed memtable is gone, or the tree is poisoned or stopping: writers may go on.
     pub(super) room: Condvar,
@@ -45,6 +52,7 @@ pub(super) struct Writer {
     pub(super) applied: Option<Applied>,
     /// The newest entry of the sealed memtable, while there is one.
     pub(super) sealed: Option<Applied>,
+    pub(super) sealed_memtable: Option<Arc<Memtable>>,
     pub(super) flushed: Option<Applied>,
     /// When the active memtable got its first write.
     pub(super) first_write: Option<Instant>,
@@ -75,10 +83,12 @@ impl Shared {
         if writer.sealed.is_some() || writer.first_write.is_none() {
             return;
         }
-        if self.tree.rotate_memtable().is_some() {
+        if let Some(sealed) = self.tree.rotate_memtable() {
             writer.memtable = self.tree.active_memtable();
             writer.sealed = writer.applied.clone();
+            writer.sealed_memtable = Some(sealed);
             writer.first_write = None;
+            self.show(writer, Files::capture(&self.tree));
             self.work.notify_all();
         }
     }
@@ -92,15 +102,15 @@ impl Shared {
     pub(super) fn flush_sealed(&self) -> Result<()> {
         let newest = self.writer.lock().sealed.clone();
         assert!(self.may_flush(newest.as_ref()), "a flush past the fsynced index");
-        let flushed = self.tree.flush(&self.tree.get_flush_lock(), self.readers.watermark());
-        let mut writer = self.writer.lock();
-        if let Err(error) = flushed {
-            return Err(self.poison(&mut writer, &error));
+        if let Err(error) = self.tree.flush(&self.tree.get_flush_lock(), self.published()) {
+            return Err(self.poison(&mut self.writer.lock(), &error));
         }
+        let files = Files::capture(&self.tree);
+        let mut writer = self.writer.lock();
         writer.flushed = writer.sealed.take();
+        writer.sealed_memtable = None;
         writer.compaction_wanted = true;
-        // No entry is half written now, so the version that the flush made may be read, and older ones may go.
-        self.readers.publish(self.seqno.get());
+        self.show(&writer, files);
         drop(writer);
         self.room.notify_all();
         self.work.notify_all();
@@ -108,10 +118,42 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets go of memtables and version files that no reader can ask for any more.
-    pub(super) fn forget_old_versions(&self) {
-        let watermark = self.readers.watermark();
-        if let Err(error) = self.tree.get_version_history_lock().maintenance(&self.dir, watermark) {
+    /// Compacts once, as far as the strategy goes in one step. False if there was nothing to do.
+    pub(super) fn compact_step(&self, strategy: Arc<dyn CompactionStrategy>) -> Result<bool> {
+        let before = self.tree.current_version().id();
+        if let Err(error) = self.tree.compact(strategy, self.published()) {
+            return Err(self.poison(&mut self.writer.lock(), &error));
+        }
+        let files = Files::capture(&self.tree);
+        // A flush in between changes the files too; then there is one more step, which does no harm.
+        let changed = files.version != before;
+        if changed {
+            self.show(&self.writer.lock(), files);
+            self.forget_old_versions();
+        }
+        Ok(changed)
+    }
+
+    /// Lets reads use these files, unless they use newer ones already. They were captured without the writer's lock, so
+    /// that a write need not wait for the tree's; if a memtable was sealed meanwhile they are captured again.
+    pub(super) fn show(&self, writer: &Writer, files: Files) {
+        let fits = files.active == writer.memtable.id();
+        let files = if fits { files } else { Files::capture(&self.tree) };
+        if files.version >= self.view.load().files.version {
+            let view = View::new(Arc::clone(&writer.memtable), writer.sealed_memtable.clone(), files);
+            self.view.store(Arc::new(view));
+        }
+        // With the writer's lock held no entry is half written.
+        self.published.store(self.seqno.get(), Ordering::Release);
+    }
+
+    pub(super) fn published(&self) -> SeqNo {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Lets the tree drop its older versions: their files, and the memtables in them. Reads hold their own.
+    fn forget_old_versions(&self) {
+        if let Err(error) = self.tree.get_version_history_lock().maintenance(&self.dir, self.published()) {
             tracing::warn!(state.dir = %self.dir.display(), error = %error, "old versions of the state stay for now");
         }
     }
@@ -143,17 +185,16 @@ impl Shared {
         ingestion.finish().map_err(classify)
     }
 
-    pub(super) fn get(&self, key: &[u8], guard: &ReadGuard) -> Result<Option<Value>> {
+    pub(super) fn get(&self, key: &[u8], view: &View, seqno: SeqNo) -> Result<Option<Value>> {
         super::check_key(key);
-        let found = self.tree.get(key, guard.seqno());
-        Ok(found.map_err(|error| self.read_error(error))?.map(Value))
+        Ok(view.get(key, seqno).map_err(|error| self.read_error(error))?.map(Value))
     }
 
-    pub(super) fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>, guard: &ReadGuard) -> Result<()> {
+    pub(super) fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>, view: &View, seqno: SeqNo) -> Result<()> {
         let Some(range) = visible(range) else { return Ok(()) };
-        for item in self.tree.range::<&[u8], _>(range, guard.seqno(), None) {
-            let (key, value) = item.into_inner().map_err(|error| self.read_error(error))?;
-            if visit(&key, &value).is_break() {
+        for item in view.range(range, seqno) {
+            let item = item.map_err(|error| self.read_error(error))?;
+            if visit(&item.key.user_key, &item.value).is_break() {
                 break;
             }
         }

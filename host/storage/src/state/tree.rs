@@ -10,16 +10,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-use lsm_tree::{AbstractTree, Cache, DescriptorTable, InternalValue, SequenceNumberCounter, ValueType};
+use arc_swap::ArcSwap;
+use lsm_tree::{AbstractTree, Cache, DescriptorTable, InternalValue, SeqNo, SequenceNumberCounter, ValueType};
 use parking_lot::{Condvar, Mutex};
 use pointsman_model::LogIndex;
 
 use super::flusher::{FIRST_LEVEL_RUNS_MAX, Flusher, compact_all};
-use super::readers::{ReadGuard, Readers};
 use super::shared::{APPLIED_KEY, Shared, Writer, check_poison, decode_applied, encode_applied};
+use super::view::{Files, View};
 use super::{Applied, Change, Items, KeyRange, Read, Result, Snapshot, StateStore, Value, Visit, damage};
 use crate::Error;
 
@@ -100,8 +102,6 @@ impl StateTree {
         let next = tree.get_highest_persisted_seqno().map_or(0, |highest| highest + 1);
         seqno.fetch_max(next);
         visible.fetch_max(next);
-        let readers = Readers::default();
-        readers.publish(next);
         let applied = match tree.get(APPLIED_KEY, next).map_err(|error| damage::classify(dir, error))? {
             Some(value) => Some(decode_applied(&value).ok_or_else(|| damage::damaged(dir, "`applied`"))?),
             None if tree.table_count() > 0 => return Err(damage::damaged(dir, "tables without `applied`")),
@@ -112,11 +112,13 @@ impl StateTree {
             flushed: applied.clone(),
             applied,
             sealed: None,
+            sealed_memtable: None,
             first_write: None,
             poisoned: None,
             stopping: false,
             compaction_wanted: true,
         };
+        let view = View::new(Arc::clone(&writer.memtable), None, Files::capture(&tree));
         let threads = config.threads;
         let shared = Arc::new(Shared {
             tree,
@@ -124,7 +126,8 @@ impl StateTree {
             config,
             seqno,
             visible,
-            readers,
+            view: ArcSwap::from_pointee(view),
+            published: AtomicU64::new(next),
             writer: Mutex::new(writer),
             room: Condvar::new(),
             work: Condvar::new(),
@@ -150,16 +153,6 @@ impl StateTree {
     pub(super) fn first_level_runs(&self) -> usize {
         self.shared.tree.l0_run_count()
     }
-
-    #[cfg(test)]
-    pub(super) fn readers_watermark(&self) -> u64 {
-        self.shared.readers.watermark()
-    }
-
-    #[cfg(test)]
-    pub(super) fn next_seqno(&self) -> u64 {
-        self.shared.seqno.get()
-    }
 }
 
 impl Read for StateTree {
@@ -168,11 +161,14 @@ impl Read for StateTree {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.shared.get(key, &self.shared.readers.open())
+        // The view first; see there.
+        let view = self.shared.view.load();
+        self.shared.get(key, &view, self.shared.published())
     }
 
     fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<()> {
-        self.shared.scan(range, visit, &self.shared.readers.open())
+        let view = self.shared.view.load_full();
+        self.shared.scan(range, visit, &view, self.shared.published())
     }
 }
 
@@ -201,7 +197,7 @@ impl StateStore for StateTree {
         }
         writer.applied = Some(applied.clone());
         shared.visible.fetch_max(seqno + 1);
-        shared.readers.publish(seqno + 1);
+        shared.published.store(seqno + 1, Ordering::Release);
         Ok(())
     }
 
@@ -210,10 +206,10 @@ impl StateStore for StateTree {
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot> {
-        // With the writer's lock held no entry lies between the guard and `applied`.
+        // With the writer's lock held all three are of one entry.
         let writer = self.shared.writer.lock();
-        let guard = self.shared.readers.open();
-        Box::new(Moment { shared: Arc::clone(&self.shared), guard, applied: writer.applied.clone() })
+        let (view, seqno) = (self.shared.view.load_full(), self.shared.published());
+        Box::new(Moment { shared: Arc::clone(&self.shared), view, seqno, applied: writer.applied.clone() })
     }
 
     fn replace(&self, applied: &Applied, items: &mut Items<'_>) -> Result<()> {
@@ -225,10 +221,11 @@ impl StateStore for StateTree {
         let result = shared.ingest(applied, items);
         writer.memtable = shared.tree.active_memtable();
         writer.sealed = None;
+        writer.sealed_memtable = None;
         writer.first_write = None;
         writer.applied = result.is_ok().then(|| applied.clone());
         writer.flushed = writer.applied.clone();
-        shared.readers.publish(shared.seqno.get());
+        shared.show(&writer, Files::capture(&shared.tree));
         shared.room.notify_all();
         result
     }
@@ -266,7 +263,8 @@ impl Drop for StateTree {
 /// A [`Snapshot`] of a tree.
 struct Moment {
     shared: Arc<Shared>,
-    guard: ReadGuard,
+    view: Arc<View>,
+    seqno: SeqNo,
     applied: Option<Applied>,
 }
 
@@ -276,11 +274,11 @@ impl Read for Moment {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.shared.get(key, &self.guard)
+        self.shared.get(key, &self.view, self.seqno)
     }
 
     fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<()> {
-        self.shared.scan(range, visit, &self.guard)
+        self.shared.scan(range, visit, &self.view, self.seqno)
     }
 }
 
