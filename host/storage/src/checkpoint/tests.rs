@@ -205,3 +205,5 @@ fn two_generations_are_kept_and_the_newest_whole_one_is_found() {
     assert_eq!(self::checkpoints(dir.path()).list().expect("lists"), [LogIndex(15)]);
     assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 1);
 }
+
+mod crash;

@@ -456,3 +456,5 @@ fn a_seal_that_failed_can_be_tried_again() {
     assert_eq!(index.read(TopicId(1), QueueId(0), QueueOffset(0), 9).expect("reads"), from_memory);
     assert!(matches!(index.seal(LogPosition(1)), Err(Error::SidecarMissing { .. })));
 }
+
+mod crash;
