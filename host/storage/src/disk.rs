@@ -12,6 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 mod real;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 pub use real::RealDisk;
 

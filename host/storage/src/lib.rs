@@ -29,4 +29,7 @@ pub mod state;
 pub mod vote;
 
 
+#[cfg(test)]
+mod tests;
+
 pub use error::Error;

@@ -91,10 +91,12 @@ impl Slots {
         }
         let file = disk.open(&path).map_err(Error::io("open", &path))?;
         let newest = Self::newest(&*file, &path, kind, &owner)?;
-        // What was read may still be in the page cache alone, left by a process that was killed before its sync.
-        file.sync_data().map_err(Error::io("sync", &path))?;
+        let slots = Self { file, path, kind, owner, newest, failed: None };
+        // What was read may be in the page cache alone: of a process killed before its sync, or one whose sync failed, after
+        // which the next one says Ok and writes nothing. Written again it is synced again.
+        slots.write(newest)?;
         disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
-        Ok(Self { file, path, kind, owner, newest, failed: None })
+        Ok(slots)
     }
 
     fn create(disk: &dyn Disk, dir: &Path, path: &Path, kind: Kind, owner: &Owner) -> Result<(), Error> {

@@ -22,6 +22,8 @@ pub enum Mutant {
     WatermarkTooEarly,
     /// Recovery takes what it can read for durable without syncing it.
     RecoveryNotSynced,
+    /// Recovery takes what it can read for written, though a failed sync may have dropped it.
+    RecoveryTrustsCache,
     /// A segment is unlinked before the base is saved.
     UnlinkBeforeBase,
 }

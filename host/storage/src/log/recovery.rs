@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pointsman_model::ids::LogPosition;
+use pointsman_model::limits;
 
 use super::change::zero_range;
 use super::config::{Damage, LogConfig, RecoveryReport};
@@ -287,6 +288,9 @@ fn finish(
             zero_range(&*file, &path, end, dirty_end)?;
         }
         recovered.report.torn_bytes = dirty_end - end;
+        if !config.mutated(Mutant::RecoveryTrustsCache) {
+            rewrite(&*file, &path, file_offset(segment.base, last.watermark.position), end)?;
+        }
         // Frames may be in the page cache alone, left by a process that was killed before its sync.
         if !config.mutated(Mutant::RecoveryNotSynced) {
             file.sync_data().map_err(Error::io("sync", &path))?;
@@ -296,6 +300,20 @@ fn finish(
             Some(Active { base: segment.base, file, durable: segment.end, counter: last.watermark.counter });
     }
     disk.sync_dir(&dir).map_err(Error::io("sync", &dir))
+}
+
+/// Writes a range again as it is. After a failed sync the page cache shows what the disk never got, and the next sync says
+/// Ok without writing it; what is written again is synced again. It is one group commit at most.
+fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<(), Error> {
+    let mut buffer = vec![0; (to.saturating_sub(from)).min(limits::ZERO_STEP_BYTES_MAX as u64) as usize];
+    let mut at = from;
+    while at < to {
+        let step = (to - at).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..step], at).map_err(Error::io("read", path))?;
+        file.write_all_at(&buffer[..step], at).map_err(Error::io("write", path))?;
+        at += step as u64;
+    }
+    Ok(())
 }
 
 /// The end of the bytes that are not zero, from `from` to the end of the file; `from` if there are none.
