@@ -11,13 +11,14 @@ use std::{env, fs};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Crates whose components are embedded; `build.rs` writes `$OUT_DIR/<name>.wasm` for each.
-const PLUGINS: [&str; 6] = [
+const PLUGINS: [&str; 7] = [
     "tags",
     "hash",
     "by-event",
     "route-by-repository",
     "misbehave-filter",
     "misbehave-selector",
+    "toolchain-filter",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -60,11 +60,13 @@ pub fn examples() -> &'static [Builtin] {
     &EXAMPLES
 }
 
-/// The fixtures of `plugins/fixtures/`, for tests: one component a world that does what its config says.
+/// The fixtures of `plugins/fixtures/`, for tests: one component a world that does what its config says, and one
+/// that imports what toolchains import.
 #[cfg(any(test, feature = "fixtures"))]
 #[must_use]
 pub fn fixtures() -> &'static [Builtin] {
-    static FIXTURES: LazyLock<Vec<Builtin>> =
-        LazyLock::new(|| embedded!["misbehave-filter": Filter, "misbehave-selector": Selector]);
+    static FIXTURES: LazyLock<Vec<Builtin>> = LazyLock::new(
+        || embedded!["misbehave-filter": Filter, "misbehave-selector": Selector, "toolchain-filter": Filter],
+    );
     &FIXTURES
 }

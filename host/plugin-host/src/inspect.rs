@@ -113,17 +113,21 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Vec<Complaint>> {
                 complaints.push(Complaint::new("forbidden-import", detail));
             }
             (_, TYPES_ONLY) => {}
-            (name, _) if wasi::is_stubbed(name) => {
-                imports.push(name.to_owned());
-                warnings.push(format!(
-                    "`{name}` is met by a stub: no files, no clock, no randomness"
-                ));
-            }
+            (name, _) if wasi::is_stubbed(name) => imports.push(name.to_owned()),
             (name, _) => complaints.push(Complaint::new(
                 "forbidden-import",
                 format!("`{name}` is not there for plugins"),
             )),
         }
+    }
+    let stubbed = imports
+        .iter()
+        .filter(|import| wasi::is_stubbed(import))
+        .count();
+    if stubbed > 0 {
+        warnings.push(format!(
+            "{stubbed} WASI interfaces are met by stubs: no files, no environment, a clock that stands, output to the log"
+        ));
     }
     check_export(&interface, "init", &[&CONTRACT.init], &mut complaints);
     let worlds: Vec<&String> = CONTRACT.evaluate.iter().map(|(_, ty)| ty).collect();

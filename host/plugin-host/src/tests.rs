@@ -18,6 +18,7 @@ use crate::{
 mod code;
 mod contract;
 mod hostile;
+mod wasi;
 
 /// A host with its fake clock.
 struct Bench {

@@ -76,11 +76,28 @@ fn define_function(
     let full_name = format!("{interface}.{name}");
     instance.func_new(name, move |mut store, _ty, params, results| {
         let answer = call(&mut store, &full_name, params)?;
+        for param in params {
+            give_back(&mut store, param)?;
+        }
         for (result, value) in results.iter_mut().zip(answer) {
             *result = value;
         }
         Ok(())
     })
+}
+
+/// A handle that was lent to a call must be given back before the call returns.
+fn give_back(store: &mut StoreContextMut<'_, Guest>, param: &Val) -> wasmtime::Result<()> {
+    match param {
+        Val::Resource(handle) => handle.resource_drop(&mut *store),
+        Val::List(values) => {
+            let mut handles = values
+                .iter()
+                .filter(|value| matches!(value, Val::Resource(_)));
+            handles.try_for_each(|handle| give_back(store, handle))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn call(
@@ -178,7 +195,7 @@ fn write(store: &mut StoreContextMut<'_, Guest>, params: &[Val]) {
         })
         .collect();
     let text = String::from_utf8_lossy(&bytes);
-    let text = text.trim_end();
+    let text = text.trim();
     if text.is_empty() {
         return;
     }
