@@ -30,6 +30,8 @@ pub mod vote;
 
 
 #[cfg(test)]
+mod scratch;
+#[cfg(test)]
 mod tests;
 
 pub use error::Error;

@@ -7,6 +7,7 @@ use pointsman_model::ShardId;
 
 use super::*;
 use crate::disk::RealDisk;
+use crate::scratch;
 use crate::state::{Applied, Change, ModelState, Read, StateConfig, StateStore, StateTree};
 
 const OWNER: Owner = Owner { cluster: [7; 16], shard: ShardId(3) };
@@ -52,7 +53,7 @@ fn items(state: &dyn Read) -> Vec<(Bytes, Bytes)> {
 
 #[test]
 fn what_is_exported_is_imported() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (state, checkpoints) = (model(), checkpoints(dir.path()));
     fill(&state, 7);
     let snapshot = state.snapshot();
@@ -70,7 +71,7 @@ fn what_is_exported_is_imported() {
 
 #[test]
 fn equal_states_give_equal_bytes() {
-    let dirs = [(); 3].map(|()| tempfile::tempdir().expect("dir"));
+    let dirs = [(); 3].map(|()| scratch::dir());
     let tree = StateTree::open(&dirs[2].path().join("state"), StateConfig::new(Arc::new(|| Some(LogIndex(7)))));
     let tree = tree.expect("opens");
     let model = model();
@@ -90,7 +91,7 @@ fn equal_states_give_equal_bytes() {
 
 #[test]
 fn an_empty_state_is_a_checkpoint_too() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (state, checkpoints) = (model(), checkpoints(dir.path()));
     state.write(&applied(1), &mut std::iter::empty()).expect("writes");
     checkpoints.export(&*state.snapshot(), &meta(1)).expect("exports");
@@ -100,7 +101,7 @@ fn an_empty_state_is_a_checkpoint_too() {
 #[test]
 #[should_panic(expected = "a snapshot of another entry")]
 fn the_snapshot_is_of_the_entry_that_is_named() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let state = model();
     fill(&state, 7);
     let _ = checkpoints(dir.path()).export(&*state.snapshot(), &meta(8));
@@ -108,7 +109,7 @@ fn the_snapshot_is_of_the_entry_that_is_named() {
 
 #[test]
 fn every_flipped_bit_and_every_cut_is_an_error() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (state, checkpoints) = (model(), checkpoints(dir.path()));
     let changes: [Change<'_>; 2] = [(b"\x01a", Some(b"value")), (b"\x02b", Some(b""))];
     state.write(&applied(7), &mut changes.into_iter()).expect("writes");
@@ -135,7 +136,7 @@ fn every_flipped_bit_and_every_cut_is_an_error() {
 
 #[test]
 fn sampled_damage_of_a_long_file_is_an_error_and_hands_out_nothing_wrong() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (state, checkpoints) = (model(), checkpoints(dir.path()));
     fill(&state, 7);
     checkpoints.export(&*state.snapshot(), &meta(7)).expect("exports");
@@ -159,7 +160,7 @@ fn sampled_damage_of_a_long_file_is_an_error_and_hands_out_nothing_wrong() {
 
 #[test]
 fn a_replica_takes_over_whole_files_only() {
-    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("dir"));
+    let dirs = [(); 2].map(|()| scratch::dir());
     let (state, from, to) = (model(), checkpoints(dirs[0].path()), checkpoints(dirs[1].path()));
     fill(&state, 7);
     let exported = from.export(&*state.snapshot(), &meta(7)).expect("exports");
@@ -176,7 +177,7 @@ fn a_replica_takes_over_whole_files_only() {
 
 #[test]
 fn two_generations_are_kept_and_the_newest_whole_one_is_found() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (state, checkpoints) = (model(), checkpoints(dir.path()));
     for index in [5, 10, 15] {
         fill(&state, index);

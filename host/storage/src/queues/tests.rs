@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::*;
-use crate::Error;
 use crate::disk::RealDisk;
 use crate::identity::Owner;
+use crate::{Error, scratch};
 
 const OWNER: Owner = Owner { cluster: [7; 16], shard: ShardId(3) };
 const TOPICS: u32 = 2;
@@ -77,7 +77,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("dir");
+        let dir = scratch::dir();
         let (index, missing) = open(dir.path(), &[]).expect("opens");
         assert_eq!(missing, []);
         let (frames, sealed) = (Vec::new(), Vec::new());
@@ -416,7 +416,7 @@ fn one(index: u64, offset: u64) -> Logged {
 #[test]
 #[should_panic(expected = "offset 7 of topic 1 queue 0")]
 fn an_offset_that_is_not_the_next_is_refused() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (index, _) = open(dir.path(), &[]).expect("opens");
     index.append(&one(1, 5).frame());
     index.append(&one(2, 7).frame());
@@ -425,7 +425,7 @@ fn an_offset_that_is_not_the_next_is_refused() {
 #[test]
 #[should_panic(expected = "offset 7 of topic 1 queue 0")]
 fn an_offset_that_is_not_the_next_is_refused_in_the_next_segment() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (index, _) = open(dir.path(), &[]).expect("opens");
     index.append(&one(1, 5).frame());
     index.append(&Logged { segment: LogPosition(2), ..one(2, 7) }.frame());
@@ -434,7 +434,7 @@ fn an_offset_that_is_not_the_next_is_refused_in_the_next_segment() {
 #[test]
 #[should_panic(expected = "takes no more")]
 fn a_sealed_segment_takes_no_more() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let (index, _) = open(dir.path(), &[]).expect("opens");
     index.append(&one(1, 5).frame());
     index.seal(LogPosition(0)).expect("seals");
@@ -444,7 +444,7 @@ fn a_sealed_segment_takes_no_more() {
 #[test]
 fn a_seal_that_failed_can_be_tried_again() {
     let model = three_segments();
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let blocked = dir.path().join("sidecar");
     let (index, _) = open(&blocked, &[]).expect("opens");
     model.frames.iter().for_each(|frame| index.append(&frame.frame()));

@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::Error;
+use crate::{Error, scratch};
 use tree::FsyncedIndex;
 
 /// A log whose fsynced index a test sets; 0 is "nothing yet".
@@ -85,7 +85,7 @@ fn write_entry(state: &dyn StateStore, expected: &mut BTreeMap<Vec<u8>, Vec<u8>>
 
 #[test]
 fn a_restart_finds_exactly_the_flushed_entries() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let dir = dir.path().join("state");
     let (mut expected, mut ignored) = (BTreeMap::new(), BTreeMap::new());
     let state = open(&dir, &Log::all()).expect("opens");
@@ -112,7 +112,7 @@ fn a_restart_finds_exactly_the_flushed_entries() {
 
 #[test]
 fn nothing_is_flushed_past_the_fsynced_index() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let log = Log::default();
     let state = open(dir.path(), &log).expect("opens");
     write(&state, 1, &[(b"\x01a", Some(b"1"))]);
@@ -137,7 +137,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn the_flusher_waits_for_the_log_and_writers_wait_for_the_flusher() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let log = Log::default();
     let config = StateConfig { flush_bytes: 10_000, ..StateConfig::new(log.fsynced()) };
     let state = StateTree::open(dir.path(), config).expect("opens");
@@ -171,7 +171,7 @@ fn the_flusher_waits_for_the_log_and_writers_wait_for_the_flusher() {
 
 #[test]
 fn the_flusher_seals_by_age() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let config = StateConfig { flush_age: Duration::from_millis(20), ..StateConfig::new(Log::all().fsynced()) };
     let state = StateTree::open(dir.path(), config).expect("opens");
     for index in 1..=3 {
@@ -182,7 +182,7 @@ fn the_flusher_seals_by_age() {
 
 #[test]
 fn hundreds_of_flushes_stay_openable_and_small() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let state = open(dir.path(), &Log::all()).expect("opens");
     let mut expected = BTreeMap::new();
     for index in 1..=300 {
@@ -197,7 +197,7 @@ fn hundreds_of_flushes_stay_openable_and_small() {
 
 #[test]
 fn readers_outlive_flushes_compactions_and_replacement() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let state = open(dir.path(), &Log::all()).expect("opens");
     let mut expected = BTreeMap::new();
     let mut moments = Vec::new();
@@ -222,7 +222,7 @@ fn readers_outlive_flushes_compactions_and_replacement() {
 
 #[test]
 fn concurrent_readers_see_whole_entries() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let config = StateConfig { flush_bytes: 20_000, ..StateConfig::new(Log::all().fsynced()) };
     let state = StateTree::open(dir.path(), config).expect("opens");
     let done = AtomicU64::new(0);
@@ -270,7 +270,7 @@ fn check_replace(state: &dyn StateStore) {
 
 #[test]
 fn a_checkpoint_replaces_everything() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let state = open(dir.path(), &Log::default()).expect("opens");
     check_replace(&state);
     drop(state);
@@ -335,7 +335,7 @@ fn open_damaged(dir: &Path) -> Option<Found> {
 
 #[test]
 fn damaged_files_are_damage_or_change_nothing() {
-    let root = tempfile::tempdir().expect("dir");
+    let root = scratch::dir();
     let good = root.path().join("good");
     let state = open(&good, &Log::all()).expect("opens");
     let mut expected = BTreeMap::new();
@@ -384,7 +384,7 @@ fn damaged_files_are_damage_or_change_nothing() {
 
 #[test]
 fn a_stray_directory_among_the_tables_is_damage() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     drop(open(dir.path(), &Log::all()).expect("opens"));
     fs::create_dir(dir.path().join("tables/stray")).expect("creates");
     assert_eq!(open_damaged(dir.path()), None);
@@ -392,7 +392,7 @@ fn a_stray_directory_among_the_tables_is_damage() {
 
 #[test]
 fn a_failed_flush_poisons() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let dir = dir.path().join("state");
     let state = open(&dir, &Log::all()).expect("opens");
     write(&state, 1, &[(b"\x01a", Some(b"1"))]);
@@ -408,7 +408,7 @@ fn a_failed_flush_poisons() {
 #[test]
 #[should_panic(expected = "applied after")]
 fn an_entry_is_applied_once() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let state = open(dir.path(), &Log::all()).expect("opens");
     write(&state, 1, &[]);
     write(&state, 1, &[]);
@@ -416,7 +416,7 @@ fn an_entry_is_applied_once() {
 
 #[test]
 fn ranges() {
-    let dir = tempfile::tempdir().expect("dir");
+    let dir = scratch::dir();
     let tree = open(dir.path(), &Log::all()).expect("opens");
     let model = ModelState::new(Log::all().fsynced());
     for state in [&tree as &dyn StateStore, &model] {
