@@ -44,7 +44,7 @@ fn remove(name: &str, version: &str) -> Command {
 #[test]
 fn pieces_become_a_version_that_never_changes() {
     let mut shard = Shard::with_group();
-    let whole: Vec<u8> = (0..PLUGIN_CHUNK_BYTES + 1_000).map(|i| (i * 31 >> 3) as u8).collect();
+    let whole: Vec<u8> = (0..PLUGIN_CHUNK_BYTES + 1_000).map(|i| ((i * 31) >> 3) as u8).collect();
     let (first, last) = whole.split_at(PLUGIN_CHUNK_BYTES);
     let incomplete = Outcome::Refused(Refusal::PluginIncomplete);
 
