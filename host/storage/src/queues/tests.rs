@@ -310,7 +310,7 @@ fn run(ops: &[Op]) -> TestCaseResult {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_a_list_of_frames(ops in ops()) {
@@ -457,4 +457,5 @@ fn a_seal_that_failed_can_be_tried_again() {
     assert!(matches!(index.seal(LogPosition(1)), Err(Error::SidecarMissing { .. })));
 }
 
+mod concurrent;
 mod crash;

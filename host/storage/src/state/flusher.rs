@@ -30,7 +30,10 @@ impl Flusher {
         for (name, run) in [("state-flush", flush as fn(&Shared)), ("state-compact", compact)] {
             let shared = Arc::clone(shared);
             let dir = shared.dir.clone();
-            let thread = thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+            let thread = thread::Builder::new().name(name.into()).spawn(move || {
+                let shared = PoisonOnPanic(&shared);
+                run(shared.0);
+            });
             flusher.0.push(thread.map_err(Error::io("start a thread for", &dir))?);
         }
         Ok(flusher)
@@ -43,6 +46,17 @@ impl Drop for Flusher {
             if thread.join().is_err() {
                 tracing::error!("a thread of the state panicked");
             }
+        }
+    }
+}
+
+/// A thread that dies must not leave writers waiting for it.
+struct PoisonOnPanic<'a>(&'a Shared);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.poison(&mut self.0.writer.lock(), "a thread of the state panicked");
         }
     }
 }

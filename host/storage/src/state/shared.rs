@@ -103,7 +103,7 @@ impl Shared {
         let newest = self.writer.lock().sealed.clone();
         assert!(self.may_flush(newest.as_ref()), "a flush past the fsynced index");
         if let Err(error) = self.tree.flush(&self.tree.get_flush_lock(), self.published()) {
-            return Err(self.poison(&mut self.writer.lock(), &error));
+            return Err(self.poison(&mut self.writer.lock(), &error.to_string()));
         }
         let files = Files::capture(&self.tree);
         let mut writer = self.writer.lock();
@@ -122,7 +122,7 @@ impl Shared {
     pub(super) fn compact_step(&self, strategy: Arc<dyn CompactionStrategy>) -> Result<bool> {
         let before = self.tree.current_version().id();
         if let Err(error) = self.tree.compact(strategy, self.published()) {
-            return Err(self.poison(&mut self.writer.lock(), &error));
+            return Err(self.poison(&mut self.writer.lock(), &error.to_string()));
         }
         let files = Files::capture(&self.tree);
         // A flush in between changes the files too; then there is one more step, which does no harm.
@@ -159,8 +159,8 @@ impl Shared {
     }
 
     /// Ends all writing: what a failed flush or compaction left on disk is known after a restart only.
-    pub(super) fn poison(&self, writer: &mut Writer, error: &lsm_tree::Error) -> Error {
-        let cause: Arc<str> = error.to_string().into();
+    pub(super) fn poison(&self, writer: &mut Writer, cause: &str) -> Error {
+        let cause: Arc<str> = cause.into();
         writer.poisoned.get_or_insert_with(|| Arc::clone(&cause));
         self.room.notify_all();
         self.work.notify_all();

@@ -406,6 +406,15 @@ fn a_failed_flush_poisons() {
 }
 
 #[test]
+fn a_thread_that_dies_leaves_no_writer_waiting() {
+    let dir = scratch::dir();
+    let config = StateConfig { flush_bytes: 1_000, ..StateConfig::new(Arc::new(|| panic!("the log is gone"))) };
+    let state = StateTree::open(dir.path(), config).expect("opens");
+    let failed = (1..).find_map(|index| state.write(&applied(index), &mut [(&b"\x01a"[..], None)].into_iter()).err());
+    assert!(matches!(failed, Some(Error::StatePoisoned { .. })), "{failed:?}");
+}
+
+#[test]
 #[should_panic(expected = "applied after")]
 fn an_entry_is_applied_once() {
     let dir = scratch::dir();
