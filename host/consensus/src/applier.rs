@@ -50,23 +50,16 @@ impl Core {
             Payload::Batch(batch) => (batch.records.clone(), batch.records.len()),
             Payload::Blank => (Bytes::new(), 0),
             // Its record is not the state machine's.
-            Payload::Membership(membership) => {
-                (Bytes::new(), membership::encode_record(membership)?.0.len())
-            }
+            Payload::Membership(membership) => (Bytes::new(), membership::encode_record(membership)?.0.len()),
         };
         let mut machine = self.machine.write();
         let before = self.progress.lock().clone();
         if self.strict {
             let expected = before.as_ref().map(|before| before.index.next());
-            assert!(
-                expected.is_none_or(|expected| expected == index),
-                "entry {index} applied, not {expected:?}"
-            );
+            assert!(expected.is_none_or(|expected| expected == index), "entry {index} applied, not {expected:?}");
         }
         let membership = match (&entry.payload, before) {
-            (Payload::Membership(membership), _) => {
-                StoredMembership::new(Some(entry.log_id), membership.clone())
-            }
+            (Payload::Membership(membership), _) => StoredMembership::new(Some(entry.log_id), membership.clone()),
             (_, Some(before)) => before.membership,
             (_, None) => StoredMembership::default(),
         };
@@ -80,31 +73,17 @@ impl Core {
         let meta = entry_meta(self, entry);
         let applied = machine.apply(&self.rows(), &meta, &records)?;
         if let Payload::Batch(batch) = &entry.payload {
-            assert_eq!(
-                applied.outcomes.len(),
-                batch.count as usize,
-                "outcomes of entry {index}"
-            );
+            assert_eq!(applied.outcomes.len(), batch.count as usize, "outcomes of entry {index}");
         }
         self.append_derived(&meta, &applied.queue, &applied.keys);
-        let mut changes = applied
-            .writes
-            .iter()
-            .map(|(key, value)| (&key[..], value.as_deref()));
+        let mut changes = applied.writes.iter().map(|(key, value)| (&key[..], value.as_deref()));
         self.state.write(&progress.applied()?, &mut changes)?;
         *self.progress.lock() = Some(progress);
         drop(machine);
-        if self
-            .applied_segment
-            .swap(meta.segment_base.0, Ordering::Relaxed)
-            != meta.segment_base.0
-        {
+        if self.applied_segment.swap(meta.segment_base.0, Ordering::Relaxed) != meta.segment_base.0 {
             self.seal_due.store(true, Ordering::Relaxed);
         }
-        Ok(Applied {
-            stamp: entry.stamp,
-            outcomes: applied.outcomes,
-        })
+        Ok(Applied { stamp: entry.stamp, outcomes: applied.outcomes })
     }
 
     /// Adds what one entry made visible to the queues.
@@ -114,14 +93,8 @@ impl Core {
         queue: &[pointsman_state_machine::QueueAppend],
         keys: &[pointsman_state_machine::KeyAppend],
     ) {
-        let entries: Vec<_> = queue
-            .iter()
-            .map(|a| (a.topic, a.queue, a.offset, a.entry))
-            .collect();
-        let keys: Vec<_> = keys
-            .iter()
-            .map(|a| (a.topic, a.key_hash, a.place.1))
-            .collect();
+        let entries: Vec<_> = queue.iter().map(|a| (a.topic, a.queue, a.offset, a.entry)).collect();
+        let keys: Vec<_> = keys.iter().map(|a| (a.topic, a.key_hash, a.place.1)).collect();
         self.queues.append(&queues::Frame {
             segment: meta.segment_base,
             index: meta.index,
@@ -167,9 +140,9 @@ impl RaftStateMachine<Types> for Applier {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let progress = self.0.progress.lock();
-        Ok(progress.as_ref().map_or_else(Default::default, |progress| {
-            (Some(progress.log_id()), progress.membership.clone())
-        }))
+        Ok(progress
+            .as_ref()
+            .map_or_else(Default::default, |progress| (Some(progress.log_id()), progress.membership.clone())))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -197,11 +170,7 @@ impl RaftStateMachine<Types> for Applier {
     /// Only a forced build is made: what openraft needs to go on at all. Regular checkpoints are made at segment
     /// boundaries by retention, which is not here yet.
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        if force {
-            Some(self.get_snapshot_builder().await)
-        } else {
-            None
-        }
+        if force { Some(self.get_snapshot_builder().await) } else { None }
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
@@ -214,14 +183,8 @@ impl RaftStateMachine<Types> for Applier {
         checkpoint: Checkpoint,
     ) -> Result<(), io::Error> {
         let core = &self.0;
-        let progress = core
-            .install(&checkpoint)
-            .inspect_err(|error| core.fail(error))?;
-        assert_eq!(
-            meta.last_log_id,
-            Some(progress.log_id()),
-            "a checkpoint of another entry"
-        );
+        let progress = core.install(&checkpoint).inspect_err(|error| core.fail(error))?;
+        assert_eq!(meta.last_log_id, Some(progress.log_id()), "a checkpoint of another entry");
         core.publish(progress.log_id());
         Ok(())
     }
@@ -234,11 +197,7 @@ impl RaftStateMachine<Types> for Applier {
 }
 
 /// Publishes the index first: whoever hears of an outcome finds the state that has it.
-fn respond(
-    core: &Core,
-    last: Option<LogId>,
-    done: &mut Vec<(Option<ApplyResponder<Types>>, Applied)>,
-) {
+fn respond(core: &Core, last: Option<LogId>, done: &mut Vec<(Option<ApplyResponder<Types>>, Applied)>) {
     let Some(last) = last else { return };
     core.publish(last);
     for (responder, applied) in done.drain(..) {

@@ -65,8 +65,5 @@ pub(crate) fn raft_config(shard: ShardId) -> Result<Arc<openraft::Config>, Error
         allow_log_reversion: None,
         ..openraft::Config::default()
     };
-    config
-        .validate()
-        .map(Arc::new)
-        .map_err(|error| Error::Raft(error.to_string()))
+    config.validate().map(Arc::new).map_err(|error| Error::Raft(error.to_string()))
 }

@@ -65,14 +65,8 @@ pub(crate) struct Parts {
 
 impl Core {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let applied = parts
-            .progress
-            .as_ref()
-            .map_or(LogIndex(0), |progress| progress.index);
-        let term = parts
-            .progress
-            .as_ref()
-            .map_or(0, |progress| progress.term.0);
+        let applied = parts.progress.as_ref().map_or(LogIndex(0), |progress| progress.index);
+        let term = parts.progress.as_ref().map_or(0, |progress| progress.term.0);
         Arc::new(Self {
             shard: parts.shard,
             log: parts.log,
@@ -103,11 +97,7 @@ impl Core {
         let mut failure = self.failure.lock();
         if failure.is_none() {
             let reason = reason.to_string();
-            tracing::error!(
-                shard.id = self.shard.0,
-                reason,
-                "the shard stopped on this node"
-            );
+            tracing::error!(shard.id = self.shard.0, reason, "the shard stopped on this node");
             *failure = Some(reason);
         }
     }
@@ -142,25 +132,14 @@ fn failed(error: pointsman_storage::Error) -> StoreError {
 
 impl Store for Rows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(Read::get(self.0, key)
-            .map_err(failed)?
-            .map(|value| value.to_vec()))
+        Ok(Read::get(self.0, key).map_err(failed)?.map(|value| value.to_vec()))
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
         use std::ops::{Bound, ControlFlow};
         let range = (Bound::Included(from), Bound::Excluded(to));
         let mut visit = |key: &[u8], value: &[u8]| {
-            if visit(key, value) {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
+            if visit(key, value) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         Read::scan(self.0, range, &mut visit).map_err(failed)
     }

@@ -26,11 +26,8 @@ pub(crate) fn expected_sidecars(log: &CommitLog, applied: Option<LogIndex>) -> V
     let mut segments = log.segments();
     segments.pop();
     segments.retain(|segment| applied.is_some_and(|applied| segment.last_index <= applied));
-    let sealed = |segment: &SegmentInfo| Sealed {
-        base: segment.base,
-        first: segment.first_index,
-        last: segment.last_index,
-    };
+    let sealed =
+        |segment: &SegmentInfo| Sealed { base: segment.base, first: segment.first_index, last: segment.last_index };
     segments.iter().map(sealed).collect()
 }
 
@@ -45,16 +42,10 @@ impl Core {
         let _machine = self.machine.write();
         for segment in self.log.segments() {
             let whole = applied.is_some_and(|applied| segment.last_index <= applied);
-            let active = self
-                .log
-                .segments()
-                .last()
-                .is_some_and(|last| last.base == segment.base);
+            let active = self.log.segments().last().is_some_and(|last| last.base == segment.base);
             if missing.contains(&segment.base) {
                 self.queues.rebuild(self.walk_into_memory(&segment)?)?;
-            } else if (active || !whole)
-                && applied.is_some_and(|applied| segment.first_index <= applied)
-            {
+            } else if (active || !whole) && applied.is_some_and(|applied| segment.first_index <= applied) {
                 self.walk(&segment, applied, &mut |frame| self.queues.append(frame))?;
             }
         }
@@ -66,12 +57,7 @@ impl Core {
     /// # Errors
     /// What reading the log or the state says.
     pub(crate) fn rebuild_sidecars(&self, base: LogPosition) -> Result<(), Error> {
-        let Some(segment) = self
-            .log
-            .segments()
-            .into_iter()
-            .find(|segment| segment.base == base)
-        else {
+        let Some(segment) = self.log.segments().into_iter().find(|segment| segment.base == base) else {
             return Ok(());
         };
         self.queues.rebuild(self.walk_into_memory(&segment)?)?;
@@ -86,24 +72,16 @@ impl Core {
         let _sealing = self.sealing.lock();
         let _machine = self.machine.write();
         self.queues.drop_segment(base)?;
-        let segment = self
-            .log
-            .segments()
-            .into_iter()
-            .find(|segment| segment.base == base);
+        let segment = self.log.segments().into_iter().find(|segment| segment.base == base);
         let Some(segment) = segment else {
             return Ok(());
         };
-        self.walk(&segment, self.applied_index(), &mut |frame| {
-            self.queues.append(frame)
-        })
+        self.walk(&segment, self.applied_index(), &mut |frame| self.queues.append(frame))
     }
 
     fn walk_into_memory(&self, segment: &SegmentInfo) -> Result<SegmentEntries, Error> {
         let mut entries = SegmentEntries::new(segment.base);
-        self.walk(segment, Some(segment.last_index), &mut |frame| {
-            entries.append(frame)
-        })?;
+        self.walk(segment, Some(segment.last_index), &mut |frame| entries.append(frame))?;
         Ok(entries)
     }
 
@@ -127,14 +105,8 @@ impl Core {
                 let entry = entry_of(frame)?;
                 let meta = entry_meta(self, &entry);
                 let (queue, keys) = walk.entry(&rows, &meta, &records_of(&entry))?;
-                let queue: Vec<_> = queue
-                    .iter()
-                    .map(|a| (a.topic, a.queue, a.offset, a.entry))
-                    .collect();
-                let keys: Vec<_> = keys
-                    .iter()
-                    .map(|a| (a.topic, a.key_hash, a.place.1))
-                    .collect();
+                let queue: Vec<_> = queue.iter().map(|a| (a.topic, a.queue, a.offset, a.entry)).collect();
+                let keys: Vec<_> = keys.iter().map(|a| (a.topic, a.key_hash, a.place.1)).collect();
                 take(&Frame {
                     segment: meta.segment_base,
                     index: meta.index,
@@ -155,8 +127,7 @@ impl Core {
     pub(crate) fn seal_full_segments(&self) -> Result<bool, Error> {
         let _sealing = self.sealing.lock();
         for segment in self.log.full_segments() {
-            let done =
-                |index: Option<LogIndex>| index.is_some_and(|index| segment.last_index <= index);
+            let done = |index: Option<LogIndex>| index.is_some_and(|index| segment.last_index <= index);
             if !done(self.applied_index()) || !done(self.log.flushed()) {
                 return Ok(true);
             }
@@ -189,30 +160,15 @@ impl Core {
     /// What the log says.
     pub(crate) fn purge(&self, term: Term, upto: LogIndex) -> Result<(), Error> {
         let _sealing = self.sealing.lock();
-        let installed = self
-            .progress
-            .lock()
-            .as_ref()
-            .filter(|progress| progress.index == upto)
-            .map(|p| p.base());
+        let installed = self.progress.lock().as_ref().filter(|progress| progress.index == upto).map(|p| p.base());
         let past_the_end = self.log.last().is_none_or(|(_, last, _)| last < upto);
         match installed {
             // The next frame lies where it lies on the other nodes, not where this log happened to end.
             Some(base) if past_the_end && base.end > self.log.end() => self.log.reset(base)?,
             _ => self.log.purge((term, upto))?,
         }
-        let kept: Vec<LogPosition> = self
-            .log
-            .segments()
-            .iter()
-            .map(|segment| segment.base)
-            .collect();
-        for gone in self
-            .queues
-            .sealed()
-            .iter()
-            .filter(|sealed| !kept.contains(&sealed.base))
-        {
+        let kept: Vec<LogPosition> = self.log.segments().iter().map(|segment| segment.base).collect();
+        for gone in self.queues.sealed().iter().filter(|sealed| !kept.contains(&sealed.base)) {
             self.queues.drop_segment(gone.base)?;
         }
         Ok(())

@@ -72,15 +72,11 @@ impl Promise {
     /// Adds to the total.
     pub(crate) fn new(total: &Arc<AtomicUsize>, bytes: usize) -> Self {
         total.fetch_add(bytes, Ordering::Relaxed);
-        Self {
-            total: Arc::clone(total),
-            bytes: AtomicUsize::new(bytes),
-        }
+        Self { total: Arc::clone(total), bytes: AtomicUsize::new(bytes) }
     }
 
     fn give_back(&self) {
-        self.total
-            .fetch_sub(self.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        self.total.fetch_sub(self.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -93,11 +89,7 @@ impl Drop for Promise {
 impl Ticket {
     /// A ticket for a proposal that the log does not have yet.
     pub(crate) fn new(early: Option<Arc<dyn EarlyAck>>, promised: Promise) -> Self {
-        Self {
-            handed_over: AtomicBool::new(false),
-            early,
-            promised,
-        }
+        Self { handed_over: AtomicBool::new(false), early, promised }
     }
 
     /// The log is about to take the entry: from now on nobody may say that it was not proposed.
@@ -160,12 +152,7 @@ impl RaftEntry for Entry {
             Payload::Batch(batch) => batch.stamp,
             Payload::Blank | Payload::Membership(_) => Timestamp::default(),
         };
-        Self {
-            log_id,
-            payload,
-            stamp,
-            location: Location::default(),
-        }
+        Self { log_id, payload, stamp, location: Location::default() }
     }
 
     fn log_id_parts(&self) -> (&Self::CommittedLeaderId, u64) {

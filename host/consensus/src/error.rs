@@ -30,9 +30,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The state ends before the log begins, and no checkpoint fills the gap.
-    #[error(
-        "the state is at {applied:?}, the log begins after {purged}, and there is no checkpoint between"
-    )]
+    #[error("the state is at {applied:?}, the log begins after {purged}, and there is no checkpoint between")]
     StateLost {
         /// The last entry in the state.
         applied: Option<LogIndex>,

@@ -38,8 +38,7 @@ impl Leadership {
     /// The term this node leads in, with everything applied that was committed before it.
     pub(crate) fn term(&self) -> Option<Term> {
         let elected = self.elected.load(Ordering::Acquire);
-        (elected != 0 && elected == self.applied_term.load(Ordering::Acquire))
-            .then_some(Term(elected))
+        (elected != 0 && elected == self.applied_term.load(Ordering::Acquire)).then_some(Term(elected))
     }
 
     /// An entry of this term is applied.
@@ -74,11 +73,7 @@ impl Leadership {
         loop {
             let term = {
                 let now = metrics.borrow_watched();
-                if now.state == ServerState::Leader {
-                    now.vote.leader_id.term
-                } else {
-                    0
-                }
+                if now.state == ServerState::Leader { now.vote.leader_id.term } else { 0 }
             };
             self.elected(term);
             if metrics.changed().await.is_err() {

@@ -34,11 +34,7 @@ impl LogStore {
     }
 
     /// Reads `start..end` a piece at a time.
-    fn pieces(
-        &self,
-        start: u64,
-        end: u64,
-    ) -> impl Iterator<Item = Result<Vec<Entry>, io::Error>> + use<> {
+    fn pieces(&self, start: u64, end: u64) -> impl Iterator<Item = Result<Vec<Entry>, io::Error>> + use<> {
         let log = self.0.log.clone();
         let mut next = Some(start);
         std::iter::from_fn(move || {
@@ -51,58 +47,24 @@ impl LogStore {
                 Err(error) => return Some(Err(error.into())),
             };
             next = Some(frames.last()?.index.0 + 1);
-            Some(
-                frames
-                    .into_iter()
-                    .map(entry_of)
-                    .collect::<Result<_, Error>>()
-                    .map_err(io::Error::from),
-            )
+            Some(frames.into_iter().map(entry_of).collect::<Result<_, Error>>().map_err(io::Error::from))
         })
     }
 
     /// Gives an entry the form it has in the log.
     fn frame_of(entry: Entry, last_stamp: Timestamp) -> Result<Frame, Error> {
-        let (term, index) = (
-            Term(entry.log_id.leader_id.term),
-            LogIndex(entry.log_id.index),
-        );
+        let (term, index) = (Term(entry.log_id.leader_id.term), LogIndex(entry.log_id.index));
         let mut frame = Frame::blank(term, index, last_stamp);
         match entry.payload {
             Payload::Blank => {}
             Payload::Membership(membership) => {
                 let (records, records_crc) = membership::encode_record(&membership)?;
-                frame = Frame {
-                    kind: FrameKind::Membership,
-                    count: 1,
-                    records_crc,
-                    records,
-                    ..frame
-                };
+                frame = Frame { kind: FrameKind::Membership, count: 1, records_crc, records, ..frame };
             }
-            Payload::Batch(Batch {
-                stamp,
-                count,
-                records_crc,
-                records,
-                ticket,
-            }) => {
-                assert!(
-                    stamp >= last_stamp,
-                    "entry {index} is stamped {stamp}, the one before {last_stamp}"
-                );
-                let ticket = ticket
-                    .inspect(|ticket| ticket.hand_over())
-                    .map(|ticket| ticket as Arc<dyn Ticket>);
-                frame = Frame {
-                    kind: FrameKind::Batch,
-                    stamp,
-                    count,
-                    records_crc,
-                    records,
-                    ticket,
-                    ..frame
-                };
+            Payload::Batch(Batch { stamp, count, records_crc, records, ticket }) => {
+                assert!(stamp >= last_stamp, "entry {index} is stamped {stamp}, the one before {last_stamp}");
+                let ticket = ticket.inspect(|ticket| ticket.hand_over()).map(|ticket| ticket as Arc<dyn Ticket>);
+                frame = Frame { kind: FrameKind::Batch, stamp, count, records_crc, records, ticket, ..frame };
             }
         }
         Ok(frame)
@@ -125,12 +87,7 @@ pub(crate) fn entry_of(frame: Frame) -> Result<Entry, Error> {
             ticket: None,
         }),
     };
-    Ok(Entry {
-        log_id: log_id(frame.term.0, frame.index.0),
-        payload,
-        stamp: frame.stamp,
-        location: frame.location,
-    })
+    Ok(Entry { log_id: log_id(frame.term.0, frame.index.0), payload, stamp: frame.stamp, location: frame.location })
 }
 
 /// `start..end` of any range.
@@ -164,28 +121,16 @@ impl RaftLogReader<Types> for LogStore {
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         let stored = self.0.vote.lock().load();
         Ok(stored.map(|vote| Vote {
-            leader_id: LeaderId {
-                term: vote.term.0,
-                voted_for: vote.node,
-            },
+            leader_id: LeaderId { term: vote.term.0, voted_for: vote.node },
             committed: vote.committed,
         }))
     }
 
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<Entry>, io::Error> {
-        self.pieces(start, end)
-            .next()
-            .unwrap_or_else(|| Ok(Vec::new()))
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.pieces(start, end).next().unwrap_or_else(|| Ok(Vec::new()))
     }
 
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = Result<Entry, io::Error>> + Send
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<Entry, io::Error>> + Send
     where
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {
@@ -201,25 +146,11 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     /// The last entry of each term, from what the log knows of its segments.
-    async fn get_key_log_ids(
-        &mut self,
-        range: RangeInclusive<LogId>,
-    ) -> Result<Vec<LogId>, io::Error> {
+    async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> Result<Vec<LogId>, io::Error> {
         let (first, last) = (range.start(), range.end());
-        let starts = self
-            .0
-            .log
-            .term_starts(LogIndex(first.index), LogIndex(last.index))?;
-        let ends = starts
-            .iter()
-            .skip(1)
-            .map(|(_, start)| start.0 - 1)
-            .chain([last.index]);
-        Ok(starts
-            .iter()
-            .zip(ends)
-            .map(|((term, _), end)| log_id(term.0, end))
-            .collect())
+        let starts = self.0.log.term_starts(LogIndex(first.index), LogIndex(last.index))?;
+        let ends = starts.iter().skip(1).map(|(_, start)| start.0 - 1).chain([last.index]);
+        Ok(starts.iter().zip(ends).map(|((term, _), end)| log_id(term.0, end)).collect())
     }
 }
 
@@ -227,20 +158,9 @@ impl RaftLogStorage<Types> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
-        let purged = self
-            .0
-            .log
-            .purged()
-            .map(|base| log_id(base.term.0, base.index.0));
-        let last = self
-            .0
-            .log
-            .last()
-            .map(|(term, index, _)| log_id(term.0, index.0));
-        Ok(LogState {
-            last_purged_log_id: purged,
-            last_log_id: last.or(purged),
-        })
+        let purged = self.0.log.purged().map(|base| log_id(base.term.0, base.index.0));
+        let last = self.0.log.last().map(|(term, index, _)| log_id(term.0, index.0));
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -249,16 +169,9 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.0.log.barrier()?;
-        let stored = vote::Vote {
-            term: Term(vote.leader_id.term),
-            node: vote.leader_id.voted_for,
-            committed: vote.committed,
-        };
-        self.0
-            .vote
-            .lock()
-            .save(stored)
-            .inspect_err(|error| self.0.fail(error))?;
+        let stored =
+            vote::Vote { term: Term(vote.leader_id.term), node: vote.leader_id.voted_for, committed: vote.committed };
+        self.0.vote.lock().save(stored).inspect_err(|error| self.0.fail(error))?;
         Ok(())
     }
 
@@ -281,10 +194,7 @@ impl RaftLogStorage<Types> for LogStore {
             }
             callback.io_completed(result.map_err(io::Error::from));
         });
-        self.0
-            .log
-            .append(frames, on_flushed)
-            .inspect_err(|error| self.0.fail(error))?;
+        self.0.log.append(frames, on_flushed).inspect_err(|error| self.0.fail(error))?;
         Ok(())
     }
 
@@ -305,10 +215,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let core = &self.0;
         if core.strict && upto.index >= core.purge_end() {
-            let error = Error::PurgeFenced {
-                upto: upto.index,
-                allowed: core.purge_end().saturating_sub(1),
-            };
+            let error = Error::PurgeFenced { upto: upto.index, allowed: core.purge_end().saturating_sub(1) };
             core.fail(&error);
             return Err(error.into());
         }

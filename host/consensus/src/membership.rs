@@ -24,15 +24,8 @@ pub(crate) struct Stored {
 impl From<&Membership> for Stored {
     fn from(membership: &Membership) -> Self {
         Self {
-            configs: membership
-                .get_joint_config()
-                .iter()
-                .map(|set| set.iter().copied().collect())
-                .collect(),
-            nodes: membership
-                .nodes()
-                .map(|(id, node)| (*id, node.addr.clone()))
-                .collect(),
+            configs: membership.get_joint_config().iter().map(|set| set.iter().copied().collect()).collect(),
+            nodes: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
         }
     }
 }
@@ -43,18 +36,9 @@ impl Stored {
     /// # Errors
     /// [`Error::Malformed`] if a voter has no node.
     pub(crate) fn into_membership(self) -> Result<Membership, Error> {
-        let configs = self
-            .configs
-            .into_iter()
-            .map(|set| set.into_iter().collect::<BTreeSet<_>>())
-            .collect();
-        let nodes: BTreeMap<_, _> = self
-            .nodes
-            .into_iter()
-            .map(|(id, addr)| (id, RaftNode { addr }))
-            .collect();
-        Membership::new(configs, nodes)
-            .map_err(|_| Error::Malformed("a membership contradicts itself"))
+        let configs = self.configs.into_iter().map(|set| set.into_iter().collect::<BTreeSet<_>>()).collect();
+        let nodes: BTreeMap<_, _> = self.nodes.into_iter().map(|(id, addr)| (id, RaftNode { addr })).collect();
+        Membership::new(configs, nodes).map_err(|_| Error::Malformed("a membership contradicts itself"))
     }
 }
 
@@ -63,18 +47,9 @@ impl Stored {
 /// # Errors
 /// [`Error::Malformed`] if the membership cannot be encoded.
 pub(crate) fn encode_record(membership: &Membership) -> Result<(Bytes, u32), Error> {
-    let head = postcard::to_stdvec(&Stored::from(membership))
-        .map_err(|_| Error::Malformed("membership"))?;
+    let head = postcard::to_stdvec(&Stored::from(membership)).map_err(|_| Error::Malformed("membership"))?;
     let mut out = BytesMut::new();
-    record::encode(
-        &mut out,
-        &record::Header {
-            kind: RECORD_KIND,
-            ..record::Header::default()
-        },
-        &head,
-        &[],
-    );
+    record::encode(&mut out, &record::Header { kind: RECORD_KIND, ..record::Header::default() }, &head, &[]);
     let crc = record::records_crc(&out).map_err(|_| Error::Malformed("membership record"))?;
     Ok((out.freeze(), crc))
 }
@@ -85,8 +60,7 @@ pub(crate) fn encode_record(membership: &Membership) -> Result<(Bytes, u32), Err
 /// [`Error::Malformed`] if it is not that.
 pub(crate) fn decode_record(records: &Bytes) -> Result<Membership, Error> {
     let record = record::decode(records).map_err(|_| Error::Malformed("membership record"))?;
-    let stored: Stored =
-        postcard::from_bytes(&record.head).map_err(|_| Error::Malformed("membership"))?;
+    let stored: Stored = postcard::from_bytes(&record.head).map_err(|_| Error::Malformed("membership"))?;
     stored.into_membership()
 }
 
@@ -98,12 +72,7 @@ mod tests {
         let node = |addr: &str| RaftNode { addr: addr.into() };
         Membership::new(
             vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])],
-            BTreeMap::from([
-                (1, node("a:1")),
-                (2, node("")),
-                (3, node("c:3")),
-                (4, node("d:4")),
-            ]),
+            BTreeMap::from([(1, node("a:1")), (2, node("")), (3, node("c:3")), (4, node("d:4"))]),
         )
         .expect("valid")
     }

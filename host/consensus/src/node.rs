@@ -69,17 +69,10 @@ impl Node {
         let shards = config.dir.join("shards");
         let io = |operation| {
             let path = shards.clone();
-            move |source| Error::Directory {
-                operation,
-                path,
-                source,
-            }
+            move |source| Error::Directory { operation, path, source }
         };
         config.disk.create_dir(&shards).map_err(io("create"))?;
-        config
-            .disk
-            .sync_dir(&config.dir)
-            .map_err(io("sync the parent of"))?;
+        config.disk.sync_dir(&config.dir).map_err(io("sync the parent of"))?;
         let shard = |shard: ShardId, segment_bytes, zero_ahead| ShardConfig {
             shard,
             dir: shards.join(shard.to_string()),
@@ -94,10 +87,7 @@ impl Node {
         let metadata = Shard::open(shard(ShardId::METADATA, METADATA_SEGMENT_BYTES, false));
         let data = Shard::open(shard(DATA, config.segment_bytes, config.zero_ahead));
         let (metadata, data) = tokio::try_join!(metadata, data)?;
-        Ok(Self {
-            metadata: Arc::new(metadata),
-            data: Arc::new(data),
-        })
+        Ok(Self { metadata: Arc::new(metadata), data: Arc::new(data) })
     }
 
     /// The shards, the metadata shard first.

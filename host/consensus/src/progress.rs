@@ -40,13 +40,7 @@ impl Progress {
 
     /// What a log that starts behind this entry must know. Its frame's checksum is not: nobody here has the frame.
     pub(crate) fn base(&self) -> Base {
-        Base {
-            term: self.term,
-            index: self.index,
-            end: self.end,
-            stamp: self.stamp,
-            crc: 0,
-        }
+        Base { term: self.term, index: self.index, end: self.end, stamp: self.stamp, crc: 0 }
     }
 
     /// The bytes that go with the index.
@@ -58,15 +52,10 @@ impl Progress {
             term: self.term.0,
             stamp: self.stamp.0,
             end: self.end.0,
-            membership_at: self
-                .membership
-                .log_id()
-                .map(|id| (id.leader_id.term, id.index)),
+            membership_at: self.membership.log_id().map(|id| (id.leader_id.term, id.index)),
             membership: Stored::from(self.membership.membership()),
         };
-        postcard::to_stdvec(&meta)
-            .map(Bytes::from)
-            .map_err(|_| Error::Malformed("progress"))
+        postcard::to_stdvec(&meta).map(Bytes::from).map_err(|_| Error::Malformed("progress"))
     }
 
     /// What the state store writes with an entry's rows.
@@ -74,10 +63,7 @@ impl Progress {
     /// # Errors
     /// As [`Progress::meta`].
     pub(crate) fn applied(&self) -> Result<state::Applied, Error> {
-        Ok(state::Applied {
-            index: self.index,
-            meta: self.meta()?,
-        })
+        Ok(state::Applied { index: self.index, meta: self.meta()? })
     }
 
     /// Reads what [`Progress::meta`] wrote.
@@ -107,10 +93,7 @@ mod tests {
         let voters = std::collections::BTreeSet::from([7]);
         let nodes = std::collections::BTreeMap::from([(7, RaftNode { addr: "a:1".into() })]);
         let membership = Membership::new(vec![voters], nodes).expect("valid");
-        for membership in [
-            StoredMembership::default(),
-            StoredMembership::new(Some(log_id(0, 0)), membership),
-        ] {
+        for membership in [StoredMembership::default(), StoredMembership::new(Some(log_id(0, 0)), membership)] {
             let progress = Progress {
                 term: Term(3),
                 index: LogIndex(9),
@@ -119,15 +102,9 @@ mod tests {
                 membership,
             };
             let meta = progress.meta().expect("encodes");
-            assert_eq!(
-                Progress::decode(LogIndex(9), &meta).expect("decodes"),
-                progress
-            );
+            assert_eq!(Progress::decode(LogIndex(9), &meta).expect("decodes"), progress);
             for length in 0..meta.len() {
-                assert!(
-                    Progress::decode(LogIndex(9), &meta[..length]).is_err(),
-                    "{length} bytes"
-                );
+                assert!(Progress::decode(LogIndex(9), &meta[..length]).is_err(), "{length} bytes");
             }
         }
     }

@@ -46,21 +46,12 @@ pub struct Recovery {
 /// I/O; files that are damaged beyond what recovery may repair, foreign, or newer than this release.
 pub(crate) fn recover(config: &ShardConfig) -> Result<(Arc<Core>, Recovery), Error> {
     let (disk, dir) = (&config.disk, &config.dir);
-    let io = |operation: &'static str| {
-        move |source| Error::Directory {
-            operation,
-            path: dir.clone(),
-            source,
-        }
-    };
+    let io = |operation: &'static str| move |source| Error::Directory { operation, path: dir.clone(), source };
     disk.create_dir(dir).map_err(io("create"))?;
     if let Some(parent) = dir.parent() {
         disk.sync_dir(parent).map_err(io("sync the parent of"))?;
     }
-    let owner = Owner {
-        cluster: config.identity.cluster,
-        shard: config.shard,
-    };
+    let owner = Owner { cluster: config.identity.cluster, shard: config.shard };
     let vote = VoteFile::open(&**disk, dir, owner)?;
     let log_config = LogConfig {
         segment_bytes: config.segment_bytes,
@@ -70,12 +61,7 @@ pub(crate) fn recover(config: &ShardConfig) -> Result<(Arc<Core>, Recovery), Err
     let (log, report) = CommitLog::open(Arc::clone(disk), log_config)?;
     let checkpoints = Checkpoints::open(Arc::clone(disk), owner, &dir.join("checkpoint"))?;
     let (state, state_rebuilt) = open_state(config, &log)?;
-    let found = Found {
-        log,
-        vote,
-        state,
-        checkpoints,
-    };
+    let found = Found { log, vote, state, checkpoints };
     let (core, mut recovery) = assemble(found, config, owner, &report)?;
     recovery.state_rebuilt = state_rebuilt;
     Ok((core, recovery))
@@ -99,45 +85,19 @@ pub(crate) fn assemble(
     owner: Owner,
     report: &RecoveryReport,
 ) -> Result<(Arc<Core>, Recovery), Error> {
-    let Found {
-        log,
-        vote,
-        state,
-        checkpoints,
-    } = found;
+    let Found { log, vote, state, checkpoints } = found;
     let base = restore_base(&*state, &checkpoints)?;
-    let progress = state
-        .applied()
-        .map(|applied| Progress::decode(applied.index, &applied.meta))
-        .transpose()?;
+    let progress = state.applied().map(|applied| Progress::decode(applied.index, &applied.meta)).transpose()?;
     let applied = progress.as_ref().map(|progress| progress.index);
     if let Some(purged) = log.purged()
         && applied.is_none_or(|applied| applied < purged.index)
     {
-        return Err(Error::StateLost {
-            applied,
-            purged: purged.index,
-        });
+        return Err(Error::StateLost { applied, purged: purged.index });
     }
     let expected = expected_sidecars(&log, applied);
-    let (queues, missing) = QueueIndex::open(
-        Arc::clone(&config.disk),
-        owner,
-        &config.dir.join("sidecar"),
-        &expected,
-    )?;
+    let (queues, missing) = QueueIndex::open(Arc::clone(&config.disk), owner, &config.dir.join("sidecar"), &expected)?;
     let machine = Machine::load(&crate::core::Rows(&*state), config.shard)?;
-    let parts = Parts {
-        shard: config.shard,
-        log,
-        vote,
-        state,
-        queues,
-        checkpoints,
-        machine,
-        progress,
-        strict: true,
-    };
+    let parts = Parts { shard: config.shard, log, vote, state, queues, checkpoints, machine, progress, strict: true };
     let core = Core::new(parts);
     if let Some(base) = base {
         core.allow_purge(base);
@@ -155,18 +115,13 @@ pub(crate) fn assemble(
         state_rebuilt: None,
         sidecars_rebuilt: missing.len(),
         applied,
-        last: report
-            .last
-            .map(|(_, index, _): (Term, LogIndex, Timestamp)| index),
+        last: report.last.map(|(_, index, _): (Term, LogIndex, Timestamp)| index),
     };
     Ok((core, recovery))
 }
 
 /// Opens the state, or an empty one where what is there does not fit the log.
-fn open_state(
-    config: &ShardConfig,
-    log: &CommitLog,
-) -> Result<(Arc<dyn StateStore>, Option<&'static str>), Error> {
+fn open_state(config: &ShardConfig, log: &CommitLog) -> Result<(Arc<dyn StateStore>, Option<&'static str>), Error> {
     let dir = config.dir.join("state");
     let open = || {
         let log = log.clone();
@@ -180,11 +135,7 @@ fn open_state(
         Err(pointsman_storage::Error::StateDamaged { .. }) => "it is damaged",
         Err(error) => return Err(error.into()),
     };
-    tracing::warn!(
-        shard.id = config.shard.0,
-        why,
-        "the state is deleted and made again"
-    );
+    tracing::warn!(shard.id = config.shard.0, why, "the state is deleted and made again");
     StateTree::destroy(&dir)?;
     Ok((Arc::new(open()?), Some(why)))
 }
@@ -193,10 +144,7 @@ fn open_state(
 ///
 /// # Errors
 /// What reading the log says.
-pub(crate) fn misfit(
-    state: &dyn StateStore,
-    log: &CommitLog,
-) -> Result<Option<&'static str>, Error> {
+pub(crate) fn misfit(state: &dyn StateStore, log: &CommitLog) -> Result<Option<&'static str>, Error> {
     let Some(applied) = state.applied() else {
         return Ok(None);
     };
@@ -207,23 +155,16 @@ pub(crate) fn misfit(
         return Ok(Some("it does not say what it is the state of"));
     };
     match log.term_at(applied.index) {
-        Ok(term) if term != progress.term => Ok(Some(
-            "it is the state of an entry that the log does not have",
-        )),
+        Ok(term) if term != progress.term => Ok(Some("it is the state of an entry that the log does not have")),
         Ok(_) => Ok(None),
         // Purged or damaged: the log cannot contradict.
-        Err(
-            pointsman_storage::Error::NotInLog { .. } | pointsman_storage::Error::Damaged { .. },
-        ) => Ok(None),
+        Err(pointsman_storage::Error::NotInLog { .. } | pointsman_storage::Error::Damaged { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Takes over the newest checkpoint if the state is behind it. Returns its index.
-fn restore_base(
-    state: &dyn StateStore,
-    checkpoints: &Checkpoints,
-) -> Result<Option<LogIndex>, Error> {
+fn restore_base(state: &dyn StateStore, checkpoints: &Checkpoints) -> Result<Option<LogIndex>, Error> {
     let Some(newest) = checkpoints.newest_at_or_below(LogIndex(u64::MAX))? else {
         return Ok(None);
     };

@@ -64,20 +64,9 @@ impl Shard {
         let (core, recovery) = tokio::task::spawn_blocking(move || recover(&recovering))
             .await
             .map_err(|error| Error::Raft(error.to_string()))??;
-        let running = if recovery.damages.is_empty() {
-            Some(Running::start(&config, &core).await?)
-        } else {
-            None
-        };
+        let running = if recovery.damages.is_empty() { Some(Running::start(&config, &core).await?) } else { None };
         report(shard, &recovery);
-        Ok(Self {
-            id: shard,
-            core,
-            clock: config.clock,
-            disk,
-            recovery,
-            running,
-        })
+        Ok(Self { id: shard, core, clock: config.clock, disk, recovery, running })
     }
 
     /// What opening found and did.
@@ -90,10 +79,7 @@ impl Shard {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         if !self.recovery.damages.is_empty() {
-            return Some(format!(
-                "the log is damaged in {} place(s)",
-                self.recovery.damages.len()
-            ));
+            return Some(format!("the log is damaged in {} place(s)", self.recovery.damages.len()));
         }
         self.core.failure()
     }
@@ -104,11 +90,7 @@ impl Shard {
     /// A failed write or sync.
     pub async fn shutdown(&self) -> Result<(), Error> {
         if let Some(running) = &self.running {
-            running
-                .raft
-                .shutdown()
-                .await
-                .map_err(|error| Error::Raft(error.to_string()))?;
+            running.raft.shutdown().await.map_err(|error| Error::Raft(error.to_string()))?;
         }
         let core = Arc::clone(&self.core);
         let flush = move || -> Result<(), Error> {
@@ -117,25 +99,18 @@ impl Shard {
             Ok(())
         };
         if self.recovery.damages.is_empty() {
-            tokio::task::spawn_blocking(flush)
-                .await
-                .map_err(|error| Error::Raft(error.to_string()))??;
+            tokio::task::spawn_blocking(flush).await.map_err(|error| Error::Raft(error.to_string()))??;
         }
         Ok(())
     }
 
     fn proposer(&self) -> Result<&Proposer, ProposeError> {
         let refusal = || ProposeError::StorageFailed(self.failure().unwrap_or_default());
-        self.running
-            .as_ref()
-            .map(|running| &running.proposer)
-            .ok_or_else(refusal)
+        self.running.as_ref().map(|running| &running.proposer).ok_or_else(refusal)
     }
 
     fn stamp_now(&self) -> Timestamp {
-        self.running
-            .as_ref()
-            .map_or_else(|| self.clock.wall(), |running| running.proposer.now())
+        self.running.as_ref().map_or_else(|| self.clock.wall(), |running| running.proposer.now())
     }
 }
 
@@ -143,25 +118,12 @@ impl Running {
     async fn start(config: &ShardConfig, core: &Arc<Core>) -> Result<Self, Error> {
         let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
         let id = config.raft_node_id();
-        let (log, applier) = (
-            LogStore::new(Arc::clone(core)),
-            Applier::new(Arc::clone(core)),
-        );
-        let raft = Raft::new(id, raft_config(config.shard)?, NoPeers, log, applier)
-            .await
-            .map_err(|error| stopped(&error))?;
+        let (log, applier) = (LogStore::new(Arc::clone(core)), Applier::new(Arc::clone(core)));
+        let raft =
+            Raft::new(id, raft_config(config.shard)?, NoPeers, log, applier).await.map_err(|error| stopped(&error))?;
         let follower = tokio::spawn(Arc::clone(&core.leadership).follow(raft.server_metrics()));
-        let proposer = Proposer::new(
-            raft.clone(),
-            Arc::clone(core),
-            Arc::clone(&config.clock),
-            config.segment_bytes,
-        );
-        let running = Self {
-            raft,
-            proposer,
-            follower,
-        };
+        let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
+        let running = Self { raft, proposer, follower };
         running.lead(id, config, core).await?;
         Ok(running)
     }
@@ -169,33 +131,15 @@ impl Running {
     /// Makes this node, the only voter, the leader; no timeout has to pass first.
     async fn lead(&self, id: u64, config: &ShardConfig, core: &Core) -> Result<(), Error> {
         let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
-        if !self
-            .raft
-            .is_initialized()
-            .await
-            .map_err(|error| stopped(&error))?
-        {
+        if !self.raft.is_initialized().await.map_err(|error| stopped(&error))? {
             let members = BTreeMap::from([(id, RaftNode::default())]);
-            self.raft
-                .initialize(members)
-                .await
-                .map_err(|error| stopped(&error))?;
+            self.raft.initialize(members).await.map_err(|error| stopped(&error))?;
         }
-        self.raft
-            .trigger()
-            .elect(false)
-            .await
-            .map_err(|error| stopped(&error))?;
-        if tokio::time::timeout(config.open_within, core.leadership.wait())
-            .await
-            .is_err()
-        {
+        self.raft.trigger().elect(false).await.map_err(|error| stopped(&error))?;
+        if tokio::time::timeout(config.open_within, core.leadership.wait()).await.is_err() {
             return Err(match core.failure() {
                 Some(failure) => Error::Raft(failure),
-                None => Error::NoLeader {
-                    shard: config.shard.0,
-                    waited: config.open_within,
-                },
+                None => Error::NoLeader { shard: config.shard.0, waited: config.open_within },
             });
         }
         Ok(())
@@ -208,9 +152,7 @@ fn report(shard: ShardId, recovery: &Recovery) {
         log.segments = recovery.segments,
         log.torn_bytes = recovery.torn_bytes,
         log.damages = recovery.damages.len(),
-        state.applied = recovery
-            .applied
-            .map_or(-1, |index| i64::try_from(index.0).unwrap_or(i64::MAX)),
+        state.applied = recovery.applied.map_or(-1, |index| i64::try_from(index.0).unwrap_or(i64::MAX)),
         sidecars_rebuilt = recovery.sidecars_rebuilt,
         "shard is open"
     );

@@ -47,9 +47,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Checkpoint>, io::Error> {
         let core = Arc::clone(&self.0);
-        let built = tokio::task::spawn_blocking(move || core.export())
-            .await
-            .map_err(io::Error::other)?;
+        let built = tokio::task::spawn_blocking(move || core.export()).await.map_err(io::Error::other)?;
         Ok(built?)
     }
 }
@@ -73,15 +71,9 @@ impl Core {
         };
         // INVARIANT: derived state never outruns the fsynced log.
         if self.strict && !self.log.wait_flushed(progress.index, FLUSH_WITHIN)? {
-            return Err(Error::Malformed(
-                "checkpoint: its last entry is not durable here",
-            ));
+            return Err(Error::Malformed("checkpoint: its last entry is not durable here"));
         }
-        let meta = Meta {
-            term: progress.term,
-            index: progress.index,
-            extra: progress.meta()?,
-        };
+        let meta = Meta { term: progress.term, index: progress.index, extra: progress.meta()? };
         self.checkpoints.export(&*snapshot, &meta)?;
         Ok(self.snapshot_of(&progress))
     }
@@ -92,10 +84,7 @@ impl Core {
                 last_log_id: Some(progress.log_id()),
                 last_membership: progress.membership.clone(),
             },
-            snapshot: Checkpoint::File {
-                path: self.checkpoints.path(progress.index),
-                index: progress.index,
-            },
+            snapshot: Checkpoint::File { path: self.checkpoints.path(progress.index), index: progress.index },
         }
     }
 
@@ -106,12 +95,7 @@ impl Core {
     pub(crate) fn current_snapshot(&self) -> Result<Option<SnapshotOf<Types, Checkpoint>>, Error> {
         let newest = self.checkpoints.newest_at_or_below(LogIndex(u64::MAX))?;
         newest
-            .map(|checkpoint| {
-                Ok(self.snapshot_of(&Progress::decode(
-                    checkpoint.meta.index,
-                    &checkpoint.meta.extra,
-                )?))
-            })
+            .map(|checkpoint| Ok(self.snapshot_of(&Progress::decode(checkpoint.meta.index, &checkpoint.meta.extra)?)))
             .transpose()
     }
 

@@ -53,10 +53,7 @@ pub(crate) struct TimedDisk {
 
 impl TimedDisk {
     pub(crate) fn new(inner: Arc<dyn Disk>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            counters: Arc::default(),
-        })
+        Arc::new(Self { inner, counters: Arc::default() })
     }
 
     /// What was counted so far.
@@ -74,15 +71,8 @@ impl TimedDisk {
     }
 
     fn timed(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        if path
-            .parent()
-            .and_then(Path::file_name)
-            .is_some_and(|dir| dir == LOG_DIR)
-        {
-            Arc::new(TimedFile {
-                inner: file,
-                counters: Arc::clone(&self.counters),
-            })
+        if path.parent().and_then(Path::file_name).is_some_and(|dir| dir == LOG_DIR) {
+            Arc::new(TimedFile { inner: file, counters: Arc::clone(&self.counters) })
         } else {
             file
         }
@@ -181,21 +171,10 @@ mod tests {
     #[test]
     fn syncs_fall_into_their_buckets() {
         let counters = Counters::default();
-        for (us, bucket) in [
-            (0, 0),
-            (1, 1),
-            (2, 2),
-            (3, 2),
-            (4, 3),
-            (1 << 40, SYNC_BUCKETS - 1),
-        ] {
+        for (us, bucket) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1 << 40, SYNC_BUCKETS - 1)] {
             let before = counters.buckets[bucket].load(Ordering::Relaxed);
             counters.record(Duration::from_micros(us), true);
-            assert_eq!(
-                counters.buckets[bucket].load(Ordering::Relaxed),
-                before + 1,
-                "{us} µs"
-            );
+            assert_eq!(counters.buckets[bucket].load(Ordering::Relaxed), before + 1, "{us} µs");
         }
     }
 }

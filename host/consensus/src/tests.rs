@@ -13,9 +13,7 @@ use pointsman_broker::ports::{Committed, Proposal, ProposeError, Shard as _};
 use pointsman_model::record::{self, Header, kind};
 use pointsman_model::time::SystemClock;
 use pointsman_model::{Generation, QueueId, ShardId, TenantId, Term, Timestamp, TopicId};
-use pointsman_state_machine::command::{
-    ConfigPut, Durability, Expect, Object, PublishHead, TopicConfig,
-};
+use pointsman_state_machine::command::{ConfigPut, Durability, Expect, Object, PublishHead, TopicConfig};
 use pointsman_storage::disk::RealDisk;
 use pointsman_storage::identity::Identity;
 use tokio::sync::oneshot;
@@ -26,11 +24,7 @@ const TENANT: TenantId = TenantId(1);
 const TOPIC: TopicId = TopicId(1);
 
 fn identity() -> Identity {
-    Identity {
-        cluster: [7; 16],
-        node: 1,
-        incarnation: 0,
-    }
+    Identity { cluster: [7; 16], node: 1, incarnation: 0 }
 }
 
 fn config(dir: &Path) -> ShardConfig {
@@ -60,29 +54,13 @@ impl Records {
     }
 
     fn put(&mut self, tenant: TenantId, object: Object) {
-        let head = postcard::to_stdvec(&ConfigPut {
-            expect: Expect::Anything,
-            object,
-        })
-        .unwrap();
-        self.add(
-            &Header {
-                kind: kind::CONFIG_PUT,
-                tenant,
-                ..Header::default()
-            },
-            &head,
-            b"",
-        );
+        let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object }).unwrap();
+        self.add(&Header { kind: kind::CONFIG_PUT, tenant, ..Header::default() }, &head, b"");
     }
 
     /// A message for a queue of the topic, decided under `generation`.
     fn publish(&mut self, queue: u16, generation: Generation, key: &str, body: &[u8]) {
-        let head = PublishHead {
-            keys: vec![key],
-            tag: Some("t"),
-            ..PublishHead::default()
-        };
+        let head = PublishHead { keys: vec![key], tag: Some("t"), ..PublishHead::default() };
         let head = postcard::to_stdvec(&head).unwrap();
         let header = Header {
             kind: kind::PUBLISH,
@@ -103,13 +81,7 @@ impl Records {
 
     fn proposal(self, term: Term) -> Proposal {
         let (count, records, records_crc) = self.finish();
-        Proposal {
-            term,
-            count,
-            records,
-            records_crc,
-            early: None,
-        }
+        Proposal { term, count, records, records_crc, early: None }
     }
 }
 
@@ -128,20 +100,8 @@ fn topic_config(queues: u16) -> TopicConfig {
 /// A tenant and a topic of two queues.
 fn setup() -> Records {
     let mut records = Records::default();
-    records.put(
-        TENANT,
-        Object::Tenant {
-            name: "a".into(),
-            id: TENANT.0,
-        },
-    );
-    records.put(
-        TENANT,
-        Object::Topic {
-            name: "events".into(),
-            config: topic_config(2),
-        },
-    );
+    records.put(TENANT, Object::Tenant { name: "a".into(), id: TENANT.0 });
+    records.put(TENANT, Object::Topic { name: "events".into(), config: topic_config(2) });
     records
 }
 

@@ -94,12 +94,7 @@ impl Shard {
 
     fn role(&self) -> (Role, Term) {
         use openraft::async_runtime::watch::WatchReceiver as _;
-        let stored = self
-            .core
-            .vote
-            .lock()
-            .load()
-            .map_or(Term(0), |vote| vote.term);
+        let stored = self.core.vote.lock().load().map_or(Term(0), |vote| vote.term);
         let Some(running) = &self.running else {
             return (Role::Stopped, stored);
         };

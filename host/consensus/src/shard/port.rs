@@ -7,9 +7,7 @@ use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use pointsman_broker::ports::{self, Committed, Found, Proposal, ProposeError, ReadError};
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
-use pointsman_model::{
-    GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
-};
+use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::State;
 use pointsman_state_machine::state::Retry;
 use pointsman_storage::queues::QueueRead;
@@ -35,16 +33,9 @@ fn failed(error: impl Into<Error>) -> ReadError {
 
 impl Shard {
     /// Reads from the queues; a sidecar found damaged is built again, once.
-    fn read_queues<T>(
-        &self,
-        read: impl Fn() -> Result<T, pointsman_storage::Error>,
-    ) -> Result<T, ReadError> {
+    fn read_queues<T>(&self, read: impl Fn() -> Result<T, pointsman_storage::Error>) -> Result<T, ReadError> {
         match read() {
-            Err(pointsman_storage::Error::SidecarDamaged {
-                segment,
-                path,
-                reason,
-            }) => {
+            Err(pointsman_storage::Error::SidecarDamaged { segment, path, reason }) => {
                 tracing::warn!(shard.id = self.id.0, sidecar.path = %path.display(), reason, "a sidecar is built again");
                 self.core.rebuild_sidecars(segment).map_err(failed)?;
                 read().map_err(failed)
@@ -64,10 +55,7 @@ impl Shard {
     }
 
     fn bounded(&self, topic: TopicId, queue: QueueId, found: Option<QueueOffset>) -> QueueOffset {
-        found.map_or_else(
-            || self.end(topic, queue),
-            |found| found.max(self.earliest(topic, queue)),
-        )
+        found.map_or_else(|| self.end(topic, queue), |found| found.max(self.earliest(topic, queue)))
     }
 }
 
@@ -125,55 +113,32 @@ impl ports::Shard for Shard {
         Ok(self.bounded(topic, queue, found))
     }
 
-    fn offset_at(
-        &self,
-        topic: TopicId,
-        queue: QueueId,
-        time: Timestamp,
-    ) -> Result<QueueOffset, ReadError> {
+    fn offset_at(&self, topic: TopicId, queue: QueueId, time: Timestamp) -> Result<QueueOffset, ReadError> {
         let found = self.read_queues(|| self.core.queues.first_at_or_after(topic, queue, time))?;
         Ok(self.bounded(topic, queue, found))
     }
 
     fn record(&self, entry: &QueueEntry) -> Result<Record, ReadError> {
-        let bytes = self
-            .core
-            .log
-            .read_record(entry.position, entry.length as usize)
-            .map_err(failed)?;
+        let bytes = self.core.log.read_record(entry.position, entry.length as usize).map_err(failed)?;
         record::decode(&bytes).map_err(|error| {
             tracing::error!(shard.id = self.id.0, log.position = entry.position.0, error = %error, "a record is damaged");
             ReadError::Storage(format!("record {} of entry {}: {error}", entry.ordinal, entry.index))
         })
     }
 
-    fn find(
-        &self,
-        term: Term,
-        index: LogIndex,
-        ordinal: Ordinal,
-    ) -> Result<Option<Found>, ReadError> {
-        if self
-            .core
-            .applied_index()
-            .is_none_or(|applied| applied < index)
-        {
+    fn find(&self, term: Term, index: LogIndex, ordinal: Ordinal) -> Result<Option<Found>, ReadError> {
+        if self.core.applied_index().is_none_or(|applied| applied < index) {
             return Ok(None);
         }
         let frames = self.core.log.read(index..index.next(), 1).map_err(failed)?;
-        let Some(frame) = frames
-            .first()
-            .filter(|frame| frame.index == index && frame.term == term)
-        else {
+        let Some(frame) = frames.first().filter(|frame| frame.index == index && frame.term == term) else {
             return Ok(None);
         };
         let Some(range) = record::ranges(&frame.records).nth(usize::from(ordinal.0)) else {
             return Ok(None);
         };
-        let damaged =
-            |error| ReadError::Storage(format!("record {ordinal} of entry {index}: {error}"));
-        let found =
-            record::decode(&frame.records.slice(range.map_err(damaged)?)).map_err(damaged)?;
+        let damaged = |error| ReadError::Storage(format!("record {ordinal} of entry {index}: {error}"));
+        let found = record::decode(&frame.records.slice(range.map_err(damaged)?)).map_err(damaged)?;
         if found.header.kind != record::kind::PUBLISH {
             return Ok(None);
         }
@@ -182,8 +147,7 @@ impl ports::Shard for Shard {
             (index, 0) => (LogIndex(index.saturating_sub(1)), Ordinal(u16::MAX)),
             (index, ordinal) => (LogIndex(index), Ordinal(ordinal - 1)),
         };
-        let offset =
-            self.read_queues(|| self.core.queues.first_after_place(topic, queue, before))?;
+        let offset = self.read_queues(|| self.core.queues.first_after_place(topic, queue, before))?;
         let Some(offset) = offset else {
             return Ok(None);
         };
@@ -191,36 +155,19 @@ impl ports::Shard for Shard {
         let entry = self.read_queues(|| self.core.queues.get(topic, queue, offset))?;
         let is_it = entry.is_some_and(|entry| entry.log_place() == (index, ordinal));
         let trimmed = offset < self.earliest(topic, queue);
-        Ok((is_it && !trimmed).then_some(Found {
-            record: found,
-            offset,
-            stored_at: frame.stamp,
-        }))
+        Ok((is_it && !trimmed).then_some(Found { record: found, offset, stored_at: frame.stamp }))
     }
 
-    fn by_key(
-        &self,
-        topic: TopicId,
-        key_hash: u64,
-        max: usize,
-    ) -> Result<Vec<(LogIndex, Ordinal)>, ReadError> {
+    fn by_key(&self, topic: TopicId, key_hash: u64, max: usize) -> Result<Vec<(LogIndex, Ordinal)>, ReadError> {
         self.read_queues(|| self.core.queues.by_key(topic, key_hash, max))
     }
 
     fn due(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<Retry>, ReadError> {
-        self.core
-            .machine
-            .read()
-            .due(&self.core.rows(), group, now, max)
-            .map_err(failed)
+        self.core.machine.read().due(&self.core.rows(), group, now, max).map_err(failed)
     }
 
     fn next_due(&self, group: GroupId) -> Result<Option<Timestamp>, ReadError> {
-        self.core
-            .machine
-            .read()
-            .next_due(&self.core.rows(), group)
-            .map_err(failed)
+        self.core.machine.read().next_due(&self.core.rows(), group).map_err(failed)
     }
 
     fn retry(
@@ -230,24 +177,11 @@ impl ports::Shard for Shard {
         queue: QueueId,
         offset: QueueOffset,
     ) -> Result<Option<Retry>, ReadError> {
-        self.core
-            .machine
-            .read()
-            .retry(&self.core.rows(), group, topic, queue, offset)
-            .map_err(failed)
+        self.core.machine.read().retry(&self.core.rows(), group, topic, queue, offset).map_err(failed)
     }
 
-    fn plugin_bytes(
-        &self,
-        tenant: TenantId,
-        digest: &[u8; 32],
-    ) -> Result<Option<Bytes>, ReadError> {
-        let bytes = self
-            .core
-            .machine
-            .read()
-            .plugin_bytes(&self.core.rows(), tenant, digest)
-            .map_err(failed)?;
+    fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {
+        let bytes = self.core.machine.read().plugin_bytes(&self.core.rows(), tenant, digest).map_err(failed)?;
         Ok(bytes.map(Bytes::from))
     }
 

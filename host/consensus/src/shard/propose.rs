@@ -69,10 +69,7 @@ impl Inflight {
     fn take(self: &Arc<Self>, bytes: usize) -> Option<Share> {
         let entries = self.entries.fetch_add(1, Ordering::Relaxed);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let share = Share {
-            inflight: Arc::clone(self),
-            bytes,
-        };
+        let share = Share { inflight: Arc::clone(self), bytes };
         let fits = before == 0 || before + bytes <= limits::SHARD_INFLIGHT_BYTES_MAX;
         (entries < INFLIGHT_ENTRIES_MAX && fits).then_some(share)
     }
@@ -117,17 +114,9 @@ impl Proposer {
         }
     }
 
-    fn try_propose(
-        &self,
-        proposal: Proposal,
-        answer: Answer,
-    ) -> Result<(), (Answer, ProposeError)> {
+    fn try_propose(&self, proposal: Proposal, answer: Answer) -> Result<(), (Answer, ProposeError)> {
         let bytes = proposal.records.len();
-        assert!(
-            proposal.count as usize <= limits::ENTRY_RECORDS_MAX,
-            "an entry of {} records",
-            proposal.count
-        );
+        assert!(proposal.count as usize <= limits::ENTRY_RECORDS_MAX, "an entry of {} records", proposal.count);
         if let Err(error) = self.check_room(bytes) {
             return Err((answer, error));
         }
@@ -138,10 +127,7 @@ impl Proposer {
         if self.anchor(&mut stamper) != Some(proposal.term) {
             return Err((answer, ProposeError::NotLeader));
         }
-        let ticket = Arc::new(Ticket::new(
-            proposal.early,
-            Promise::new(&self.promised, bytes),
-        ));
+        let ticket = Arc::new(Ticket::new(proposal.early, Promise::new(&self.promised, bytes)));
         let stamp = stamper.1.stamp(&*self.clock);
         let batch = Batch {
             stamp,
@@ -172,21 +158,12 @@ impl Proposer {
             return Err(ProposeError::StorageFailed(failure));
         }
         // More than the next segment need not be there yet, but for an entry that is longer.
-        let one_segment =
-            usize::try_from(self.segment_bytes - SEGMENT_OVERHEAD_BYTES).unwrap_or(usize::MAX);
-        let ahead = self
-            .promised
-            .load(Ordering::Relaxed)
-            .saturating_add(bytes)
-            .min(one_segment)
-            .max(bytes);
-        self.core
-            .log
-            .check_room(ahead)
-            .map_err(|error| match error {
-                error if error.is_disk_full() => ProposeError::DiskFull,
-                error => ProposeError::StorageFailed(error.to_string()),
-            })
+        let one_segment = usize::try_from(self.segment_bytes - SEGMENT_OVERHEAD_BYTES).unwrap_or(usize::MAX);
+        let ahead = self.promised.load(Ordering::Relaxed).saturating_add(bytes).min(one_segment).max(bytes);
+        self.core.log.check_room(ahead).map_err(|error| match error {
+            error if error.is_disk_full() => ProposeError::DiskFull,
+            error => ProposeError::StorageFailed(error.to_string()),
+        })
     }
 }
 
@@ -204,10 +181,7 @@ fn outcome(
             outcomes: response.data.outcomes,
         }),
         Some(Err(ClientWriteError::ForwardToLeader(_))) => {
-            assert!(
-                !ticket.is_handed_over(),
-                "openraft refused an entry that the log was given"
-            );
+            assert!(!ticket.is_handed_over(), "openraft refused an entry that the log was given");
             Err(ProposeError::NotLeader)
         }
         Some(Err(_)) => Err(ProposeError::OutcomeUnknown),

@@ -11,11 +11,7 @@ use pointsman_storage::state::{StateConfig, StateTree};
 use super::*;
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 fn message(n: u64) -> Vec<u8> {
@@ -43,49 +39,22 @@ async fn publish(shard: &Shard, first: u64, count: u64) -> Vec<Committed> {
 /// Reads both queues whole and compares every message, by offset, by id and by key.
 fn check_messages(shard: &Shard, count: u64) {
     for queue in [0, 1] {
-        let entries = shard
-            .queue(TOPIC, QueueId(queue), QueueOffset(0), usize::MAX)
-            .unwrap();
+        let entries = shard.queue(TOPIC, QueueId(queue), QueueOffset(0), usize::MAX).unwrap();
         assert_eq!(entries.len() as u64, count, "queue {queue}");
         assert_eq!(shard.state().ends(TOPIC, QueueId(queue)).latest, count);
         for (n, entry) in (0..).zip(&entries) {
             let expected = message(if queue == 0 { n } else { n + 1_000_000 });
-            assert_eq!(
-                shard.record(entry).unwrap().body,
-                expected,
-                "queue {queue} offset {n}"
-            );
-            let found = shard
-                .find(entry.term, entry.index, entry.ordinal)
-                .unwrap()
-                .expect("it is there");
-            assert_eq!(
-                (found.offset, found.stored_at),
-                (QueueOffset(n), entry.stamp)
-            );
+            assert_eq!(shard.record(entry).unwrap().body, expected, "queue {queue} offset {n}");
+            let found = shard.find(entry.term, entry.index, entry.ordinal).unwrap().expect("it is there");
+            assert_eq!((found.offset, found.stored_at), (QueueOffset(n), entry.stamp));
             assert_eq!(found.record.body, expected);
-            assert_eq!(
-                shard
-                    .offset_after(TOPIC, QueueId(queue), entry.log_place())
-                    .unwrap(),
-                QueueOffset(n + 1)
-            );
+            assert_eq!(shard.offset_after(TOPIC, QueueId(queue), entry.log_place()).unwrap(), QueueOffset(n + 1));
         }
     }
     let key = |key: &str| pointsman_model::hash::hash(key.as_bytes());
-    assert_eq!(
-        shard.by_key(TOPIC, key("same"), usize::MAX).unwrap().len() as u64,
-        count
-    );
+    assert_eq!(shard.by_key(TOPIC, key("same"), usize::MAX).unwrap().len() as u64, count);
     for n in 0..count {
-        assert_eq!(
-            shard
-                .by_key(TOPIC, key(&format!("k{n}")), 10)
-                .unwrap()
-                .len(),
-            1,
-            "k{n}"
-        );
+        assert_eq!(shard.by_key(TOPIC, key(&format!("k{n}")), 10).unwrap().len(), 1, "k{n}");
     }
 }
 
@@ -93,12 +62,7 @@ fn check_messages(shard: &Shard, count: u64) {
 fn acknowledged_entries_are_there_after_each_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut count = 0;
-    let mut last = Committed {
-        term: Term(0),
-        index: LogIndex(0),
-        stamp: Timestamp(0),
-        outcomes: Vec::new(),
-    };
+    let mut last = Committed { term: Term(0), index: LogIndex(0), stamp: Timestamp(0), outcomes: Vec::new() };
     for round in 0..4_u64 {
         let runtime = runtime();
         runtime.block_on(async {
@@ -106,38 +70,21 @@ fn acknowledged_entries_are_there_after_each_restart() {
             assert_eq!(shard.recovery().damages, [], "round {round}");
             if round == 0 {
                 let committed = commit(&shard, setup()).await;
-                assert!(
-                    committed
-                        .outcomes
-                        .iter()
-                        .all(|o| matches!(o, Outcome::Configured { created: true, .. }))
-                );
+                assert!(committed.outcomes.iter().all(|o| matches!(o, Outcome::Configured { created: true, .. })));
             }
             check_messages(&shard, count);
             for committed in publish(&shard, count, 100).await {
-                assert!(
-                    committed.index > last.index
-                        && committed.term >= last.term
-                        && committed.stamp >= last.stamp
-                );
+                assert!(committed.index > last.index && committed.term >= last.term && committed.stamp >= last.stamp);
                 for (ordinal, outcome) in committed.outcomes.iter().enumerate() {
-                    let Outcome::Published(published) = outcome else {
-                        panic!("{outcome:?}")
-                    };
+                    let Outcome::Published(published) = outcome else { panic!("{outcome:?}") };
                     assert_eq!(published.offset, QueueOffset(count), "dense");
-                    assert_eq!(
-                        (published.index, published.ordinal),
-                        (committed.index, Ordinal(ordinal as u16))
-                    );
+                    assert_eq!((published.index, published.ordinal), (committed.index, Ordinal(ordinal as u16)));
                 }
                 last = committed;
                 count += 1;
             }
             check_messages(&shard, count);
-            assert!(
-                shard.metrics().segments > 1,
-                "the log has grown into further segments"
-            );
+            assert!(shard.metrics().segments > 1, "the log has grown into further segments");
             // One stops cleanly, the others are dropped as they are.
             if round == 1 {
                 shard.shutdown().await.unwrap();
@@ -152,12 +99,8 @@ fn sidecars_that_are_gone_or_damaged_are_made_again_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
     let sidecars = dir.path().join("1/sidecar");
     let read = || -> std::collections::BTreeMap<_, _> {
-        let files = std::fs::read_dir(&sidecars)
-            .unwrap()
-            .map(|file| file.unwrap().path());
-        files
-            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-            .collect()
+        let files = std::fs::read_dir(&sidecars).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
     };
     let run = |check: &dyn Fn(&Shard)| {
         let runtime = runtime();
@@ -197,10 +140,7 @@ fn sidecars_that_are_gone_or_damaged_are_made_again_byte_for_byte() {
         assert!(shard.recovery().sidecars_rebuilt > 0);
         check_messages(shard, 300);
     });
-    assert!(
-        read() == before,
-        "the sidecars differ from those that apply made"
-    );
+    assert!(read() == before, "the sidecars differ from those that apply made");
 }
 
 #[test]
@@ -222,30 +162,17 @@ fn state_ahead_of_the_log_is_deleted_and_made_again() {
     drop(shard);
     first.shutdown_timeout(Duration::from_secs(5));
     {
-        let state = StateTree::open(
-            &dir.path().join("1/state"),
-            StateConfig::new(Arc::new(|| Some(LogIndex(u64::MAX)))),
-        );
+        let state =
+            StateTree::open(&dir.path().join("1/state"), StateConfig::new(Arc::new(|| Some(LogIndex(u64::MAX)))));
         let state = state.unwrap();
         use pointsman_storage::state::{Applied, Read as _, StateStore as _};
         let applied = state.applied().unwrap();
-        let ahead = Applied {
-            index: LogIndex(applied.index.0 + 50),
-            meta: applied.meta,
-        };
-        state
-            .write(
-                &ahead,
-                &mut [(&b"\x02junk"[..], Some(&b"junk"[..]))].into_iter(),
-            )
-            .unwrap();
+        let ahead = Applied { index: LogIndex(applied.index.0 + 50), meta: applied.meta };
+        state.write(&ahead, &mut [(&b"\x02junk"[..], Some(&b"junk"[..]))].into_iter()).unwrap();
         state.flush_now().unwrap();
     }
     let (second, shard) = open();
-    assert_eq!(
-        shard.recovery().state_rebuilt,
-        Some("it is ahead of the log")
-    );
+    assert_eq!(shard.recovery().state_rebuilt, Some("it is ahead of the log"));
     check_messages(&shard, 20);
     // One more blank entry, whose outcomes are none.
     assert_eq!(shard.metrics().role, crate::Role::Leader);
@@ -306,17 +233,8 @@ fn a_stale_generation_is_refused_and_its_offset_not_used() {
         let mut stale = Records::default();
         stale.publish(0, Generation(99), "k", b"stale");
         let refused = commit(&shard, stale).await;
-        assert!(
-            matches!(refused.outcomes[..], [Outcome::Refused(_)]),
-            "{:?}",
-            refused.outcomes
-        );
-        assert!(
-            shard
-                .find(refused.term, refused.index, Ordinal(0))
-                .unwrap()
-                .is_none()
-        );
+        assert!(matches!(refused.outcomes[..], [Outcome::Refused(_)]), "{:?}", refused.outcomes);
+        assert!(shard.find(refused.term, refused.index, Ordinal(0)).unwrap().is_none());
         publish(&shard, 0, 1).await;
         check_messages(&shard, 1);
     });

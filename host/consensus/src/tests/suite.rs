@@ -30,10 +30,7 @@ impl StoreBuilder<Types, LogStore, Applier, TempDir> for Stores {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let owner = Owner {
-            cluster: [7; 16],
-            shard: ShardId(1),
-        };
+        let owner = Owner { cluster: [7; 16], shard: ShardId(1) };
         let config = LogConfig {
             segment_bytes: 16 << 10,
             zero_ahead: false,
@@ -41,20 +38,15 @@ impl StoreBuilder<Types, LogStore, Applier, TempDir> for Stores {
         };
         let (log, _) = CommitLog::open(Arc::clone(&disk), config).unwrap();
         let fsynced = log.clone();
-        let state = StateTree::open(
-            &path.join("state"),
-            StateConfig::new(Arc::new(move || fsynced.flushed())),
-        )
-        .unwrap();
+        let state =
+            StateTree::open(&path.join("state"), StateConfig::new(Arc::new(move || fsynced.flushed()))).unwrap();
         let machine = Machine::load(&Rows(&state), owner.shard).unwrap();
         let core = Core::new(Parts {
             shard: owner.shard,
             log,
             vote: VoteFile::open(&*disk, path, owner).unwrap(),
             state: Arc::new(state),
-            queues: QueueIndex::open(Arc::clone(&disk), owner, &path.join("sidecar"), &[])
-                .unwrap()
-                .0,
+            queues: QueueIndex::open(Arc::clone(&disk), owner, &path.join("sidecar"), &[]).unwrap().0,
             checkpoints: Checkpoints::open(disk, owner, &path.join("checkpoint")).unwrap(),
             machine,
             progress: None,
