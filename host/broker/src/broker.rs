@@ -1,12 +1,27 @@
-//! The broker itself: its shards, its judges and what it owns.
+//! The broker itself: its shards, its judges, what it owns and how it stops.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pointsman_model::time::SharedClock;
-use pointsman_model::{ShardId, Term, limits};
+use pointsman_model::{ShardId, TenantId, Term, limits};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::batcher::{Batcher, past_deadline};
+use crate::call::Call;
 use crate::error::Error;
+use crate::judging::Bench;
 use crate::ports::{Judges, Shard};
+use crate::shard::{ShardParts, ShardRuntime};
+use crate::signing::Keys;
+
+/// How often leases are looked at for having run out.
+const TICK: Duration = Duration::from_millis(limits::LEASE_TICK_MS);
+/// Ticks between two looks for topics and groups that are gone.
+const TICKS_PER_SWEEP: u32 = 600;
 
 /// Settings of the use cases.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,10 +57,27 @@ pub struct Broker {
 
 pub(crate) struct Inner {
     pub(crate) config: BrokerConfig,
-    pub(crate) metadata: Arc<dyn Shard>,
-    pub(crate) data: Vec<Arc<dyn Shard>>,
-    pub(crate) judges: Arc<dyn Judges>,
+    pub(crate) metadata: Arc<ShardRuntime>,
+    pub(crate) data: Vec<Arc<ShardRuntime>>,
+    pub(crate) bench: Arc<Bench>,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) clock: SharedClock,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) streams: Arc<StreamCount>,
+}
+
+/// Streams that are open.
+#[derive(Default)]
+pub(crate) struct StreamCount {
+    pub(crate) node: AtomicUsize,
+    pub(crate) tenants: Mutex<std::collections::HashMap<TenantId, usize>>,
+}
+
+/// Where a tenant lives.
+pub(crate) struct Home {
+    pub(crate) tenant: TenantId,
+    pub(crate) shard: Arc<ShardRuntime>,
 }
 
 impl Broker {
@@ -58,23 +90,98 @@ impl Broker {
         judges: Arc<dyn Judges>,
         clock: SharedClock,
     ) -> Self {
-        Self { inner: Arc::new(Inner { config, metadata, data, judges, clock }) }
-    }
-
-    /// Makes what every broker has, where this node leads: a signing key and the tenant `default`. Repeatable.
-    ///
-    /// # Errors
-    /// No leader yet, or a failed write.
-    pub async fn bootstrap(&self) -> Result<(), Error> {
-        Err(Error::NoLeader)
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let bench = Arc::new(Bench::new(judges));
+        let keys = Arc::new(Keys::new(Arc::clone(&metadata)));
+        let runtime = |port: Arc<dyn Shard>| {
+            ShardRuntime::new(ShardParts {
+                batcher: Batcher::new(Arc::clone(&port), tasks.clone()),
+                port,
+                bench: Arc::clone(&bench),
+                keys: Arc::clone(&keys),
+                watch: Arc::default(),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+                time_scale: config.time_scale,
+            })
+        };
+        let metadata = runtime(metadata);
+        let data: Vec<_> = data.into_iter().map(runtime).collect();
+        let inner = Inner { config, metadata, data, bench, keys, clock, stop, tasks, streams: Arc::default() };
+        let broker = Self { inner: Arc::new(inner) };
+        broker.inner.tasks.spawn(tick(broker.inner.data.clone(), broker.inner.stop.clone()));
+        broker
     }
 
     /// Takes no more work, ends streams and long polls, and waits until all that was proposed is answered.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.shards().for_each(|shard| shard.parts.batcher.close());
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
 
     /// How each shard is on this node.
     #[must_use]
     pub fn health(&self) -> Vec<ShardHealth> {
-        Vec::new()
+        let health = |shard: &Arc<ShardRuntime>| ShardHealth {
+            shard: shard.port.id(),
+            term: shard.port.leadership(),
+            applied: shard.port.applied().borrow().0,
+        };
+        self.shards().map(health).collect()
+    }
+
+    /// True until [`Self::shutdown`].
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.inner.stop.is_cancelled()
+    }
+
+    /// Looks at all leases now; in production a task does.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn tick_now(&self) {
+        self.inner.data.iter().flat_map(|shard| shard.groups()).for_each(|group| group.tick());
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Arc<ShardRuntime>> {
+        std::iter::once(&self.inner.metadata).chain(&self.inner.data)
+    }
+
+    /// Refuses what comes after the shutdown began or after its own deadline.
+    pub(crate) fn check_call(&self, call: &Call) -> Result<(), Error> {
+        if self.inner.stop.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        if call.deadline <= Instant::now() {
+            return Err(past_deadline());
+        }
+        Ok(())
+    }
+
+    /// The home of a tenant.
+    pub(crate) fn home(&self, tenant: &str) -> Result<Home, Error> {
+        let found = self.inner.metadata.port.state().homes.get(tenant).copied();
+        let found = found.ok_or_else(|| self.inner.metadata.absent(|| Error::TenantNotFound))?;
+        let shard = self.inner.data.iter().find(|shard| shard.port.id() == found.shard);
+        let shard = shard.ok_or(Error::NoLeader)?;
+        Ok(Home { tenant: found.id, shard: Arc::clone(shard) })
+    }
+}
+
+/// Ends leases that ran out, and settles what filters refused, until the broker stops.
+async fn tick(shards: Vec<Arc<ShardRuntime>>, stop: CancellationToken) {
+    let mut ticks = 0_u32;
+    while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
+        for shard in &shards {
+            for group in shard.groups() {
+                group.tick();
+            }
+            if ticks.is_multiple_of(TICKS_PER_SWEEP) {
+                shard.forget_gone();
+            }
+        }
+        ticks = ticks.wrapping_add(1);
     }
 }

@@ -1,300 +1,90 @@
-//! Configuration: tenants, topics, groups, bindings and plugin versions.
+//! Configuration: tenants, topics, groups, bindings and plugin versions. Each write is an entry like any other.
 
-use bytes::Bytes;
-use pointsman_model::Timestamp;
-use pointsman_state_machine::command::TopicConfig;
-use pointsman_state_machine::state::{Binding, Group, Tenant, Topic};
+mod binding;
+mod group;
+mod page;
+mod plugin;
+mod tenant;
+mod topic;
 
-use crate::ports::{JudgeStats, LogLine};
-use crate::view::{
-    BindingSettings, GroupSettings, Page, PageRequest, PluginVersionView, Precondition, QueueView, Written,
-};
+use pointsman_model::record::{Header, kind};
+use pointsman_model::{Name, TenantId, name};
+use pointsman_state_machine::command::{ConfigDelete, ConfigPut, Durability, Expect, Object, Target};
+use pointsman_state_machine::outcome::Outcome;
+use serde::Serialize;
+
+use crate::batcher::{Answer, Request};
+use crate::refusal::accepted;
+use crate::shard::ShardRuntime;
 use crate::{Broker, Call, Error};
 
+/// What a put came to.
+pub(crate) struct Put {
+    pub(crate) id: u32,
+    pub(crate) created: bool,
+}
+
 impl Broker {
-    /// Creates a tenant, or answers the one that is there.
-    ///
-    /// # Errors
-    /// Bad or reserved name, failed precondition, failed write.
-    pub async fn put_tenant(&self, _call: &Call, _name: &str, _expect: Precondition) -> Result<Written<Tenant>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// One tenant.
-    ///
-    /// # Errors
-    /// [`Error::TenantNotFound`].
-    pub async fn get_tenant(&self, _call: &Call, _name: &str) -> Result<Tenant, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// The tenants by name.
-    ///
-    /// # Errors
-    /// A foreign cursor.
-    pub async fn list_tenants(&self, _call: &Call, _page: &PageRequest) -> Result<Page<Tenant>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Creates or replaces a topic; `expect` may hold the revision a patch was computed from.
-    ///
-    /// # Errors
-    /// A bad name or setting, a failed precondition, a failed write.
-    pub async fn put_topic(
+    /// Writes one record of its own.
+    async fn write<H: Serialize>(
         &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _config: TopicConfig,
-        _expect: Precondition,
-    ) -> Result<Written<Topic>, Error> {
-        Err(Error::NoLeader)
+        call: &Call,
+        shard: &ShardRuntime,
+        tenant: TenantId,
+        kind: u8,
+        head: &H,
+        body: &[u8],
+    ) -> Result<Answer, Error> {
+        self.check_call(call)?;
+        let term = shard.port.leadership().ok_or(Error::NoLeader)?;
+        let request = Request { tenant, term, deadline: call.deadline, ack: Durability::Quorum };
+        let header = Header { kind, tenant, born: self.inner.clock.wall(), ..Header::default() };
+        let ticket = shard.parts.batcher.submit(request, body.len(), |writer| writer.write(&header, head, body))?;
+        let answer = shard.parts.batcher.wait(ticket, call.deadline).await?;
+        accepted(answer.outcomes().first())?;
+        Ok(answer)
     }
 
-    /// One topic.
-    ///
-    /// # Errors
-    /// [`Error::TopicNotFound`].
-    pub async fn get_topic(&self, _call: &Call, _tenant: &str, _name: &str) -> Result<Topic, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// The topics of a tenant by name.
-    ///
-    /// # Errors
-    /// A foreign cursor.
-    pub async fn list_topics(&self, _call: &Call, _tenant: &str, _page: &PageRequest) -> Result<Page<Topic>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Deletes a topic that nothing uses.
-    ///
-    /// # Errors
-    /// [`Error::InUse`], a failed precondition, a failed write.
-    pub async fn delete_topic(
+    /// Creates or replaces an object.
+    async fn put(
         &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _expect: Precondition,
+        call: &Call,
+        shard: &ShardRuntime,
+        tenant: TenantId,
+        expect: Expect,
+        object: Object,
+    ) -> Result<Put, Error> {
+        let head = ConfigPut { expect, object };
+        let answer = self.write(call, shard, tenant, kind::CONFIG_PUT, &head, &[]).await?;
+        match answer.outcomes().first() {
+            Some(Outcome::Configured { created, id, .. }) => Ok(Put { id: *id, created: *created }),
+            other => Err(Error::Internal(format!("a put came to {other:?}"))),
+        }
+    }
+
+    /// Deletes an object.
+    async fn delete(
+        &self,
+        call: &Call,
+        tenant: &str,
+        expect: Expect,
+        target: Target,
     ) -> Result<(), Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// The queues of a topic.
-    ///
-    /// # Errors
-    /// [`Error::TopicNotFound`].
-    pub async fn topic_queues(&self, _call: &Call, _tenant: &str, _name: &str) -> Result<Vec<QueueView>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// First offset stored at or after a time, one a queue; the end if there is none.
-    ///
-    /// # Errors
-    /// [`Error::TopicNotFound`], a failed read.
-    pub async fn topic_offsets(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _time: Timestamp,
-    ) -> Result<Vec<u64>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Creates or replaces a group. Filters are tried before anything is written.
-    ///
-    /// # Errors
-    /// A bad name, setting or filter, an unknown topic or plugin, a failed precondition, a failed write.
-    pub async fn put_group(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _settings: GroupSettings,
-        _expect: Precondition,
-    ) -> Result<Written<Group>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// One group.
-    ///
-    /// # Errors
-    /// [`Error::GroupNotFound`].
-    pub async fn get_group(&self, _call: &Call, _tenant: &str, _name: &str) -> Result<Group, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// The groups of a tenant by name.
-    ///
-    /// # Errors
-    /// A foreign cursor.
-    pub async fn list_groups(&self, _call: &Call, _tenant: &str, _page: &PageRequest) -> Result<Page<Group>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Deletes a group with its bindings, cursors and retry set.
-    ///
-    /// # Errors
-    /// A failed precondition, a failed write.
-    pub async fn delete_group(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _expect: Precondition,
-    ) -> Result<(), Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Creates or replaces a binding; its config is tried first.
-    ///
-    /// # Errors
-    /// A bad name or setting, an unknown plugin or target, a config that `init` refuses, a taken place.
-    pub async fn put_binding(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _settings: BindingSettings,
-        _expect: Precondition,
-    ) -> Result<Written<Binding>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// One binding; `{group}:{topic}` for a filter written in a group.
-    ///
-    /// # Errors
-    /// [`Error::BindingNotFound`].
-    pub async fn get_binding(&self, _call: &Call, _tenant: &str, _name: &str) -> Result<Binding, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// The bindings of a tenant by name.
-    ///
-    /// # Errors
-    /// A foreign cursor.
-    pub async fn list_bindings(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _page: &PageRequest,
-    ) -> Result<Page<Binding>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Deletes a binding.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] for a filter written in a group, a failed precondition, a failed write.
-    pub async fn delete_binding(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _expect: Precondition,
-    ) -> Result<(), Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// What a binding's plugin did on this node.
-    ///
-    /// # Errors
-    /// [`Error::BindingNotFound`].
-    pub async fn binding_stats(&self, _call: &Call, _tenant: &str, _name: &str) -> Result<JudgeStats, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// The last log lines of a binding's plugin on this node.
-    ///
-    /// # Errors
-    /// [`Error::BindingNotFound`].
-    pub async fn binding_logs(&self, _call: &Call, _tenant: &str, _name: &str) -> Result<Vec<LogLine>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Uploads a version of a plugin; with `validate_only` it is inspected and not stored.
-    ///
-    /// # Errors
-    /// [`Error::PluginInvalid`], [`Error::PluginTooLarge`], [`Error::AlreadyExists`] with other bytes.
-    pub async fn put_plugin(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _version: &str,
-        _component: Bytes,
-        _validate_only: bool,
-    ) -> Result<Written<PluginVersionView>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// One version of a plugin; `builtin/…` for a built-in.
-    ///
-    /// # Errors
-    /// [`Error::PluginNotFound`].
-    pub async fn get_plugin_version(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _version: &str,
-    ) -> Result<PluginVersionView, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// All versions of one plugin, the oldest first.
-    ///
-    /// # Errors
-    /// [`Error::PluginNotFound`].
-    pub async fn get_plugin(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-    ) -> Result<Vec<PluginVersionView>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// All versions of all plugins by name, built-ins included.
-    ///
-    /// # Errors
-    /// A foreign cursor.
-    pub async fn list_plugins(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _page: &PageRequest,
-    ) -> Result<Page<PluginVersionView>, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// The bytes of a component.
-    ///
-    /// # Errors
-    /// [`Error::PluginNotFound`], a failed read.
-    pub async fn plugin_component(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _version: &str,
-    ) -> Result<Bytes, Error> {
-        Err(Error::NoLeader)
-    }
-
-    /// Deletes an uploaded version that nothing uses.
-    ///
-    /// # Errors
-    /// [`Error::InUse`], [`Error::PluginNotFound`], a failed write.
-    pub async fn delete_plugin_version(
-        &self,
-        _call: &Call,
-        _tenant: &str,
-        _name: &str,
-        _version: &str,
-    ) -> Result<(), Error> {
-        Err(Error::NoLeader)
+        let home = self.home(tenant)?;
+        let head = ConfigDelete { expect, target };
+        self.write(call, &home.shard, home.tenant, kind::CONFIG_DELETE, &head, &[]).await?;
+        Ok(())
     }
 }
+
+/// Checks a name that is about to be created.
+fn new_name(text: &str) -> Result<Name, Error> {
+    Name::parse_new(text).map_err(invalid_name)
+}
+
+fn invalid_name(error: name::Error) -> Error {
+    Error::InvalidName { pointer: String::new(), detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

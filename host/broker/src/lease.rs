@@ -1,7 +1,80 @@
 //! Lease: what a group's consumers get.
+//!
+//! A group has one dispatcher in the leader's memory ([`memory`]): where it reads in each queue, what it has judged
+//! ahead, what is leased and until when. A lease call
+//!
+//! 1. takes what is judged and ready, retries that are due first, then by priority ([`grant`]);
+//! 2. if little is ready, scans the next offsets and lets the filter judge them, outside the lock ([`scan`]);
+//! 3. else waits until a message of its topics is applied, something is given back, or something is due.
+//!
+//! Nothing is leased before the last await of a call, so a dropped call leases nothing. Leases that run out, and
+//! offsets that the filter refused, become records in [`ending`].
 
+mod ending;
+mod grant;
+mod memory;
+mod scan;
+mod settling;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pointsman_model::{GroupId, limits};
+
+use crate::error::Error;
+use crate::shard::ShardParts;
 use crate::view::{Lease, LeaseRequest};
-use crate::{Broker, Call, Error};
+use crate::watch::Signal;
+use crate::{Broker, Call};
+use memory::{Memory, Step};
+pub(crate) use scan::head;
+
+/// One group at run time.
+pub(crate) struct GroupRuntime {
+    id: GroupId,
+    parts: ShardParts,
+    /// Wakes one waiting lease call; whoever leaves something behind passes it on.
+    signal: Arc<Signal>,
+    memory: Mutex<Memory>,
+}
+
+/// A lease call with its defaults filled in.
+#[derive(Clone, Debug)]
+struct Wanted {
+    messages: usize,
+    bytes: usize,
+    /// The group's if absent.
+    lease_ms: Option<u64>,
+    client: Option<Arc<str>>,
+}
+
+impl Wanted {
+    fn of(request: LeaseRequest) -> Result<Self, Error> {
+        let messages = request.max_messages.unwrap_or(limits::LEASE_MESSAGES_DEFAULT);
+        check("/max_messages", messages.into(), 1, limits::LEASE_MESSAGES_MAX.into())?;
+        let bytes = request.max_bytes.unwrap_or(limits::LEASE_BYTES_DEFAULT);
+        check("/max_bytes", bytes.into(), 1, limits::LEASE_BYTES_MAX.into())?;
+        check("/wait_ms", request.wait_ms, 0, limits::WAIT_MS_MAX)?;
+        if let Some(lease_ms) = request.lease_ms {
+            check("/lease_ms", lease_ms, limits::LEASE_MS_MIN, limits::LEASE_MS_MAX)?;
+        }
+        if request.client_id.as_ref().is_some_and(|id| id.len() > limits::CLIENT_ID_BYTES_MAX) {
+            return Err(Error::invalid("/client_id", format!("at most {} bytes", limits::CLIENT_ID_BYTES_MAX)));
+        }
+        Ok(Self {
+            messages: messages as usize,
+            bytes: bytes as usize,
+            lease_ms: request.lease_ms,
+            client: request.client_id.map(Arc::from),
+        })
+    }
+}
+
+/// Refuses a number outside its bounds.
+pub(crate) fn check(pointer: &str, n: u64, min: u64, max: u64) -> Result<(), Error> {
+    if (min..=max).contains(&n) { Ok(()) } else { Err(Error::invalid(pointer, format!("{min} to {max}"))) }
+}
 
 impl Broker {
     /// Leases messages to a consumer of a group; waits up to `wait_ms` for the first. A dropped future leases nothing.
@@ -10,11 +83,82 @@ impl Broker {
     /// [`Error::TooManyInflight`] if no lease became free in that time.
     pub async fn lease(
         &self,
-        _call: &Call,
-        _tenant: &str,
-        _group: &str,
-        _request: LeaseRequest,
+        call: &Call,
+        tenant: &str,
+        group: &str,
+        request: LeaseRequest,
     ) -> Result<Vec<Lease>, Error> {
-        Err(Error::NoLeader)
+        self.check_call(call)?;
+        let wait = Duration::from_millis(request.wait_ms);
+        let wanted = Wanted::of(request)?;
+        self.group(tenant, group)?.1.lease(&wanted, Instant::now() + wait).await
+    }
+
+    /// The group of that name, where its messages are leased.
+    pub(crate) fn group(&self, tenant: &str, group: &str) -> Result<(crate::broker::Home, Arc<GroupRuntime>), Error> {
+        let home = self.home(tenant)?;
+        if home.shard.port.leadership().is_none() {
+            return Err(Error::NoLeader);
+        }
+        let id = home.shard.port.state().group(home.tenant, group).map(|group| group.id);
+        let runtime = home.shard.group(id.ok_or_else(|| Error::GroupNotFound(group.into()))?);
+        Ok((home, runtime))
     }
 }
+
+impl GroupRuntime {
+    pub(crate) fn new(id: GroupId, parts: ShardParts) -> Self {
+        Self { id, parts, signal: Arc::default(), memory: Mutex::new(Memory::new()) }
+    }
+
+    async fn lease(self: &Arc<Self>, wanted: &Wanted, until: Instant) -> Result<Vec<Lease>, Error> {
+        let waiting = self.signal.wait();
+        let mut had_room = false;
+        loop {
+            let step = self.step(wanted)?;
+            had_room |= !matches!(step, Step::Full);
+            let wake_at = match step {
+                Step::Take { epoch, taken } => {
+                    let leases = self.grant(wanted, epoch, taken)?;
+                    if leases.is_empty() {
+                        continue;
+                    }
+                    return Ok(leases);
+                }
+                Step::Scan(scan) => {
+                    self.scan(scan).await?;
+                    continue;
+                }
+                Step::Full => None,
+                Step::Nothing { wake_in } => wake_in,
+            };
+            let now = Instant::now();
+            if now >= until {
+                return if had_room { Ok(Vec::new()) } else { Err(Error::TooManyInflight { retry_after_ms: limits::RETRY_POLL_MS }) };
+            }
+            let poll = wake_at.unwrap_or(Duration::MAX).min(Duration::from_millis(limits::RETRY_POLL_MS));
+            tokio::select! {
+                () = waiting.notified() => {}
+                () = tokio::time::sleep_until(until.min(now + poll).into()) => {}
+                () = self.parts.stop.cancelled() => return Err(Error::Draining),
+            }
+        }
+    }
+
+    /// Reads the configuration anew where it changed, and says what a lease call does next.
+    fn step(&self, wanted: &Wanted) -> Result<Step, Error> {
+        let (step, topics) = {
+            let mut memory = self.memory.lock();
+            let topics = memory.refresh(self.id, &self.parts)?;
+            (memory.step(self.id, &self.parts, wanted)?, topics)
+        };
+        if let Some((gone, come)) = topics {
+            self.parts.watch.unsubscribe(&self.signal, &gone);
+            self.parts.watch.subscribe(&self.signal, &come);
+        }
+        Ok(step)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,17 +11,29 @@
 //! * **Stream** ([`stream`]): log order, from any place, resumable by cursor.
 //! * **Configure** (`configure`): tenants, topics, groups, bindings, plugin versions: entries like all else.
 
+mod batcher;
 mod broker;
 pub mod call;
+mod columns;
 mod configure;
+mod cursor;
 pub mod error;
+mod filter;
+mod judging;
 mod lease;
 mod lookup;
 pub mod ports;
 mod publish;
+mod receipt;
+mod refusal;
 mod settle;
+mod shard;
+mod signing;
 pub mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod view;
+mod watch;
 
 pub use broker::{Broker, BrokerConfig, ShardHealth};
 pub use call::{Call, Principal};

@@ -1,7 +1,12 @@
 //! Look-ups of stored messages.
 
-use pointsman_model::{MessageId, QueueId};
+use pointsman_model::queue_entry::QueueEntry;
+use pointsman_model::{LogIndex, MessageId, Name, Ordinal, QueueId, QueueOffset, hash, limits};
+use pointsman_state_machine::state::Topic;
 
+use crate::broker::Home;
+use crate::lease::{check, head};
+use crate::ports::Found;
 use crate::view::StoredMessage;
 use crate::{Broker, Call, Error};
 
@@ -10,8 +15,15 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::MessageNotFound`], also for a message of another tenant.
-    pub async fn get_message(&self, _call: &Call, _tenant: &str, _id: MessageId) -> Result<StoredMessage, Error> {
-        Err(Error::NoLeader)
+    pub async fn get_message(&self, call: &Call, tenant: &str, id: MessageId) -> Result<StoredMessage, Error> {
+        self.check_call(call)?;
+        let home = self.home(tenant)?;
+        if id.shard != home.shard.port.id() {
+            return Err(Error::MessageNotFound);
+        }
+        let found = home.shard.port.find(id.term, id.index, id.ordinal)?;
+        let found = found.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))?;
+        stored(&home, id, found)
     }
 
     /// Messages of a queue from an offset upward, in order; fewer than `limit` if their bodies are large.
@@ -20,14 +32,35 @@ impl Broker {
     /// [`Error::OffsetExpired`] below the first offset kept.
     pub async fn list_messages(
         &self,
-        _call: &Call,
-        _tenant: &str,
-        _topic: &str,
-        _queue: QueueId,
-        _offset: u64,
-        _limit: u32,
+        call: &Call,
+        tenant: &str,
+        topic: &str,
+        queue: QueueId,
+        offset: u64,
+        limit: u32,
     ) -> Result<Vec<StoredMessage>, Error> {
-        Err(Error::NoLeader)
+        self.check_call(call)?;
+        check("limit", limit.into(), 1, limits::PAGE_ITEMS_MAX.into())?;
+        let (home, topic) = self.topic(tenant, topic)?;
+        if queue.0 >= topic.queues() {
+            return Err(Error::invalid("queue", format!("the topic has the queues 0 to {}", topic.queues() - 1)));
+        }
+        let earliest = home.shard.port.state().ends(topic.id, queue).earliest;
+        if offset < earliest {
+            return Err(Error::OffsetExpired { earliest });
+        }
+        let entries = home.shard.port.queue(topic.id, queue, QueueOffset(offset), limit as usize)?;
+        let mut messages = Vec::with_capacity(entries.len());
+        let mut bytes = 0;
+        for (offset, entry) in (offset..).zip(entries) {
+            let message = read(&home, &topic.name, &entry, offset)?;
+            bytes += message.record.body.len();
+            if !messages.is_empty() && bytes > limits::LEASE_BYTES_MAX as usize {
+                break;
+            }
+            messages.push(message);
+        }
+        Ok(messages)
     }
 
     /// Messages of a topic that carry exactly this key, newest first.
@@ -36,12 +69,59 @@ impl Broker {
     /// [`Error::TopicNotFound`], a failed read.
     pub async fn list_messages_by_key(
         &self,
-        _call: &Call,
-        _tenant: &str,
-        _topic: &str,
-        _key: &str,
-        _limit: u32,
+        call: &Call,
+        tenant: &str,
+        topic: &str,
+        key: &str,
+        limit: u32,
     ) -> Result<Vec<StoredMessage>, Error> {
-        Err(Error::NoLeader)
+        self.check_call(call)?;
+        check("limit", limit.into(), 1, limits::PAGE_ITEMS_MAX.into())?;
+        let (home, topic) = self.topic(tenant, topic)?;
+        let places = home.shard.port.by_key(topic.id, hash::hash(key.as_bytes()), limit as usize)?;
+        let mut messages = Vec::with_capacity(places.len());
+        for place in places {
+            messages.extend(by_place(&home, &topic, key, place)?);
+        }
+        Ok(messages)
     }
+}
+
+/// The message of a queue entry.
+pub(crate) fn read(home: &Home, topic: &Name, entry: &QueueEntry, offset: u64) -> Result<StoredMessage, Error> {
+    let record = home.shard.port.record(entry)?;
+    let id = MessageId { shard: home.shard.port.id(), term: entry.term, index: entry.index, ordinal: entry.ordinal };
+    Ok(StoredMessage { id, topic: topic.clone(), offset: QueueOffset(offset), stored_at: entry.stamp, record })
+}
+
+/// A message of the tenant, by its topic's name.
+fn stored(home: &Home, id: MessageId, found: Found) -> Result<StoredMessage, Error> {
+    let header = &found.record.header;
+    let topic = home.shard.port.state().topics.get(&header.topic).map(|topic| topic.name.clone());
+    let topic = topic.filter(|_| header.tenant == home.tenant).ok_or(Error::MessageNotFound)?;
+    Ok(StoredMessage { id, topic, offset: found.offset, stored_at: found.stored_at, record: found.record })
+}
+
+/// The message at a place, if it carries the key and not one of the same hash.
+fn by_place(
+    home: &Home,
+    topic: &Topic,
+    key: &str,
+    place: (LogIndex, Ordinal),
+) -> Result<Option<StoredMessage>, Error> {
+    let port = &home.shard.port;
+    let before = match place {
+        (index, Ordinal(0)) => (LogIndex(index.0.saturating_sub(1)), Ordinal(u16::MAX)),
+        (index, ordinal) => (index, Ordinal(ordinal.0 - 1)),
+    };
+    for queue in (0..topic.queues()).map(QueueId) {
+        let offset = port.offset_after(topic.id, queue, before)?;
+        let entry = port.queue(topic.id, queue, offset, 1)?.into_iter().next();
+        if let Some(entry) = entry.filter(|entry| entry.log_place() == place) {
+            let message = read(home, &topic.name, &entry, offset.0)?;
+            let carries = head(&message.record.head)?.keys.contains(&key);
+            return Ok(carries.then_some(message));
+        }
+    }
+    Ok(None)
 }

@@ -65,6 +65,14 @@ pub trait Shard: Send + Sync + 'static {
     /// Damage or a failed read.
     fn record(&self, entry: &QueueEntry) -> Result<Record, ReadError>;
 
+    /// The record of a queue entry whose body need not be verified: the filter wants its head alone. The body may be empty.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn record_head(&self, entry: &QueueEntry) -> Result<Record, ReadError> {
+        self.record(entry)
+    }
+
     /// The message with this place, with its offset; `None` if there is none, or if it was refused.
     ///
     /// # Errors

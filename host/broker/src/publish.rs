@@ -1,7 +1,32 @@
 //! Publish: from messages to records of the log.
+//!
+//! 1. Limits of the call, the tenant's home, the term this node leads in.
+//! 2. Where each message goes: [`place`] for what needs no judge, the topic's worker ([`topic`]) where a selector is
+//!    bound. One worker a topic, so judging keeps the order of arrival.
+//! 3. The records go into an entry ([`write`]); refused as stale they are decided again.
+//! 4. The outcomes become receipts.
 
+mod job;
+mod place;
+mod receipt;
+mod topic;
+mod write;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pointsman_model::limits;
+use pointsman_state_machine::command::Durability;
+
+pub(crate) use topic::TopicRuntime;
+
+use crate::batcher::past_deadline;
+use crate::error::Error;
+use crate::ports::BoxFuture;
 use crate::view::{Publish, PublishReceipt};
-use crate::{Broker, Call, Error};
+use crate::{Broker, Call};
+use job::{Decided, Job};
+use receipt::Results;
 
 impl Broker {
     /// Publishes messages, in order. One result a message; with `atomic` the first refusal is the answer.
@@ -10,11 +35,129 @@ impl Broker {
     /// What refuses the call as a whole; what refuses one message is its own result.
     pub async fn publish(
         &self,
-        _call: &Call,
-        _tenant: &str,
-        _topic: &str,
-        _publish: Publish,
+        call: &Call,
+        tenant: &str,
+        topic: &str,
+        publish: Publish,
     ) -> Result<Vec<Result<PublishReceipt, Error>>, Error> {
-        Err(Error::NoLeader)
+        self.check_call(call)?;
+        check_size(&publish)?;
+        let home = self.home(tenant)?;
+        let (topic_id, name, durability) = {
+            let state = home.shard.port.state();
+            let found = state.topic(home.tenant, topic);
+            let found = found.ok_or_else(|| home.shard.absent(|| Error::TopicNotFound(topic.into())))?;
+            (found.id, found.name.clone(), found.config.durability)
+        };
+        let job = Arc::new(Job {
+            tenant: home.tenant,
+            topic: topic_id,
+            name,
+            messages: publish.messages,
+            atomic: publish.atomic,
+            ack: publish.ack.unwrap_or(durability),
+            born: self.inner.clock.wall(),
+            deadline: call.deadline,
+        });
+        let runtime = home.shard.topic(topic_id);
+        self.publish_job(&job, &runtime).await
+    }
+
+    async fn publish_job(
+        &self,
+        job: &Arc<Job>,
+        runtime: &Arc<TopicRuntime>,
+    ) -> Result<Vec<Result<PublishReceipt, Error>>, Error> {
+        let mut results = Results::new(job);
+        for _ in 0..=limits::STALE_RETRIES_MAX {
+            if Instant::now() >= job.deadline {
+                return Err(past_deadline());
+            }
+            let decided = runtime.decide(job, results.pending()).await?;
+            results.refuse(&decided)?;
+            if job.ack == Durability::Quorum {
+                self.collect(runtime, job, decided, &mut results).await?;
+            } else {
+                self.collect_early(runtime, job, decided, &mut results).await?;
+            }
+            if results.is_done() {
+                return Ok(results.finish());
+            }
+        }
+        // Refused as stale again and again: its configuration changes faster than it can be judged.
+        results.give_up()
+    }
+
+    /// Waits until the records are applied.
+    async fn collect(
+        &self,
+        runtime: &TopicRuntime,
+        job: &Job,
+        decided: Decided,
+        results: &mut Results<'_>,
+    ) -> Result<(), Error> {
+        for (range, ticket) in decided.tickets {
+            let answer = runtime.batcher().wait(ticket, job.deadline).await;
+            results.apply(runtime.shard(), &decided.placed[range], answer)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the log has the records, as weakly as was asked for, and lets a task see to the rest.
+    async fn collect_early(
+        &self,
+        runtime: &Arc<TopicRuntime>,
+        job: &Arc<Job>,
+        mut decided: Decided,
+        results: &mut Results<'_>,
+    ) -> Result<(), Error> {
+        for (range, ticket) in &mut decided.tickets {
+            let Some(early) = ticket.early.take() else { continue };
+            let heard = tokio::time::timeout_at(job.deadline.into(), early).await;
+            let heard = heard.map_or(Err(Error::OutcomeUnknown), |heard| heard.unwrap_or(Err(Error::OutcomeUnknown)));
+            results.apply_early(runtime.shard(), &decided.placed[range.clone()], heard)?;
+        }
+        self.inner.tasks.spawn(self.clone().follow(Arc::clone(runtime), Arc::clone(job), decided));
+        Ok(())
+    }
+
+    /// Sees what became of records that were answered early. What was stale by then is stored after all, under an id
+    /// that its producer does not know: a weak ack must not lose messages because a binding was switched.
+    /// Boxed, for it may publish again.
+    fn follow(self, runtime: Arc<TopicRuntime>, job: Arc<Job>, decided: Decided) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut results = Results::new(&job);
+            let refused = results.refuse(&decided);
+            if let Err(error) = refused.and(self.collect(&runtime, &job, decided, &mut results).await) {
+                tracing::warn!(topic.name = %job.name, %error, "a publish answered early was not stored");
+                return;
+            }
+            let stale = results.pending();
+            if !stale.is_empty() {
+                let again = Arc::new(job.again(&stale, Durability::Quorum));
+                let stored = self.publish_job(&again, &runtime).await;
+                let stored = stored.map_or(0, |results| results.iter().filter(|result| result.is_ok()).count());
+                tracing::warn!(topic.name = %job.name, stale = stale.len(), stored, "a publish answered early was stale");
+            }
+        })
     }
 }
+
+/// The limits of one call.
+fn check_size(publish: &Publish) -> Result<(), Error> {
+    if publish.messages.is_empty() {
+        return Err(Error::invalid("/messages", "at least one message"));
+    }
+    if publish.messages.len() > limits::BATCH_MESSAGES_MAX {
+        return Err(Error::BatchTooLarge(format!("at most {} messages", limits::BATCH_MESSAGES_MAX)));
+    }
+    let bytes: usize = publish.messages.iter().map(|message| message.body.len()).sum();
+    // A single message has the topic's limit and its own code.
+    if bytes > limits::BATCH_BYTES_MAX && publish.messages.len() > 1 {
+        return Err(Error::BatchTooLarge(format!("at most {} bytes of payload", limits::BATCH_BYTES_MAX)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

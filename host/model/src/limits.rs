@@ -60,6 +60,16 @@ pub const LEASE_BYTES_MAX: u32 = 16 << 20;
 pub const WAIT_MS_MAX: u64 = 60_000;
 /// Offsets a group may lease past its floor in one queue.
 pub const LEASE_WINDOW_OFFSETS: u64 = 65_536;
+/// How often leases are looked at for having run out.
+pub const LEASE_TICK_MS: u64 = 100;
+/// Messages of a group that are judged ahead and wait for a lease call: past half of it nothing more is judged.
+pub const LEASE_AHEAD_MESSAGES: usize = 256;
+/// How often the offsets that a filter refused are settled, at most, without an ack.
+pub const SKIP_INTERVAL_MS: u64 = 1_000;
+/// How long a group whose filter failed waits under the policy `pause` before it asks again.
+pub const FILTER_PAUSE_MS: u64 = 1_000;
+/// How often a waiting lease call looks whether something is due again, where nobody tells it.
+pub const RETRY_POLL_MS: u64 = 1_000;
 /// Default retries of a group.
 pub const RETRIES_DEFAULT: u16 = 16;
 /// Most retries of a group.
@@ -108,6 +118,10 @@ pub const PAGE_ITEMS_MAX: u32 = 1_000;
 pub const STREAMS_PER_TENANT_MAX: usize = 100;
 /// Open streams of one node.
 pub const STREAMS_PER_NODE_MAX: usize = 1_000;
+/// How often a stream at the tail looks for new messages where nobody tells it.
+pub const STREAM_POLL_MS: u64 = 1_000;
+/// Queue entries a stream reads ahead in one queue.
+pub const STREAM_AHEAD_ENTRIES: usize = 64;
 /// Bytes of a stream not yet written to its socket.
 pub const STREAM_UNSENT_BYTES_MAX: usize = 256 << 10;
 /// Bytes of request headers.

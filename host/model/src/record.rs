@@ -203,9 +203,15 @@ pub fn records_crc(records: &[u8]) -> Result<u32, Error> {
     let mut crc = 0;
     for range in ranges(records) {
         let range = range?;
-        crc = crc32c::crc32c_append(crc, &records[range.start..range.start + 12]);
+        crc = records_crc_append(crc, &records[range]);
     }
     Ok(crc)
+}
+
+/// The `records_crc` after one more record, which must be whole.
+#[must_use]
+pub fn records_crc_append(crc: u32, record: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc, &record[..12])
 }
 
 #[cfg(test)]

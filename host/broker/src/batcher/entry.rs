@@ -1,0 +1,181 @@
+//! The entry that collects, and the requests that lie in it.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use pointsman_model::record::{self, Header};
+use pointsman_model::{TenantId, Term, limits};
+use pointsman_state_machine::command::Durability;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{Answer, Early};
+use crate::error::Error;
+
+/// Smallest buffer of an entry.
+const BUFFER_BYTES_MIN: usize = 4 << 10;
+
+/// One request that lies in an entry.
+pub(super) struct Waiter {
+    pub(super) ticket: u64,
+    pub(super) tenant: TenantId,
+    pub(super) bytes: Range<usize>,
+    pub(super) records: Range<u32>,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+    pub(super) early: Option<(Durability, oneshot::Sender<Result<Early, Error>>)>,
+}
+
+/// An entry in the making.
+#[derive(Default)]
+pub(super) struct OpenEntry {
+    pub(super) term: Term,
+    records: BytesMut,
+    crc: u32,
+    count: u32,
+    body_bytes: usize,
+    pub(super) waiters: Vec<Waiter>,
+    /// Where heads are written before their length is known.
+    scratch: Vec<u8>,
+}
+
+/// How far an entry was before a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) count: u32,
+    bytes: usize,
+    body_bytes: usize,
+    crc: u32,
+}
+
+impl OpenEntry {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.records.len()
+    }
+
+    /// True if a request with so many bytes of payload may join.
+    pub(super) fn takes(&self, body_bytes: usize) -> bool {
+        self.body_bytes + body_bytes <= limits::ENTRY_BYTES_MAX && self.count < limits::ENTRY_RECORDS_MAX as u32
+    }
+
+    pub(super) fn within_records_max(&self) -> bool {
+        self.count as usize <= limits::ENTRY_RECORDS_MAX
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { count: self.count, bytes: self.records.len(), body_bytes: self.body_bytes, crc: self.crc }
+    }
+
+    /// Bytes written since.
+    pub(super) fn bytes_since(&self, mark: &Mark) -> usize {
+        self.records.len() - mark.bytes
+    }
+
+    /// Forgets what was written since.
+    pub(super) fn rewind(&mut self, mark: &Mark) {
+        self.records.truncate(mark.bytes);
+        (self.count, self.body_bytes, self.crc) = (mark.count, mark.body_bytes, mark.crc);
+    }
+
+    /// Takes what was written since into an entry of its own.
+    pub(super) fn split_off(&mut self, mark: &Mark) -> Self {
+        let records = self.records.split_off(mark.bytes);
+        let moved = Self {
+            term: self.term,
+            count: self.count - mark.count,
+            body_bytes: self.body_bytes - mark.body_bytes,
+            crc: crc_of(&records),
+            records,
+            ..Self::default()
+        };
+        (self.count, self.body_bytes, self.crc) = (mark.count, mark.body_bytes, mark.crc);
+        moved
+    }
+
+    /// Notes the request whose records were written since.
+    pub(super) fn finish(&mut self, mark: &Mark, waiter: impl FnOnce(Range<u32>, Range<usize>) -> Waiter) {
+        self.waiters.push(waiter(mark.count..self.count, mark.bytes..self.records.len()));
+    }
+
+    /// The entry, and an empty one in its place.
+    pub(super) fn take(&mut self) -> Self {
+        let scratch = std::mem::take(&mut self.scratch);
+        let capacity = self.records.len().clamp(BUFFER_BYTES_MIN, limits::ENTRY_BYTES_TARGET);
+        let next = Self { records: BytesMut::with_capacity(capacity), scratch, ..Self::default() };
+        std::mem::replace(self, next)
+    }
+
+    /// Marks a request as not to be proposed; false if it is not here any more.
+    pub(super) fn withdraw(&mut self, ticket: u64) -> bool {
+        let found = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket);
+        // The proposal comes after now and leaves out what is late.
+        if let Ok(at) = found {
+            self.waiters[at].deadline = self.waiters[at].deadline.min(Instant::now());
+        }
+        found.is_ok()
+    }
+
+    /// Takes out the requests whose deadline has passed, with their records.
+    pub(super) fn drop_late(&mut self, now: Instant) -> Vec<Waiter> {
+        if self.waiters.iter().all(|waiter| waiter.deadline > now) {
+            return Vec::new();
+        }
+        let old = std::mem::take(&mut self.records).freeze();
+        (self.count, self.crc, self.body_bytes) = (0, 0, 0);
+        let mut late = Vec::new();
+        for mut waiter in std::mem::take(&mut self.waiters) {
+            if waiter.deadline <= now {
+                late.push(waiter);
+                continue;
+            }
+            let (start, first) = (self.records.len(), self.count);
+            self.records.extend_from_slice(&old[waiter.bytes.clone()]);
+            self.count += waiter.records.end - waiter.records.start;
+            waiter.bytes = start..self.records.len();
+            waiter.records = first..self.count;
+            self.waiters.push(waiter);
+        }
+        self.crc = crc_of(&self.records);
+        late
+    }
+
+    /// Records, their number and checksum, and the term.
+    pub(super) fn freeze(&mut self) -> (Bytes, u32, u32, Term) {
+        (std::mem::take(&mut self.records).freeze(), self.count, self.crc, self.term)
+    }
+}
+
+fn crc_of(records: &[u8]) -> u32 {
+    // What lies here was encoded here.
+    record::records_crc(records).expect("whole records")
+}
+
+/// Writes the records of one request.
+pub(crate) struct RecordWriter<'a> {
+    entry: &'a mut OpenEntry,
+}
+
+impl<'a> RecordWriter<'a> {
+    pub(super) fn new(entry: &'a mut OpenEntry) -> Self {
+        Self { entry }
+    }
+
+    /// Appends one record.
+    pub(crate) fn write<H: Serialize>(&mut self, header: &Header, head: &H, body: &[u8]) {
+        let entry = &mut *self.entry;
+        entry.scratch.clear();
+        // Heads are plain structs of known length, so postcard has nothing to refuse.
+        let scratch = std::mem::take(&mut entry.scratch);
+        entry.scratch = postcard::to_extend(head, scratch).expect("heads serialize in memory");
+        let start = entry.records.len();
+        record::encode(&mut entry.records, header, &entry.scratch, body);
+        entry.crc = record::records_crc_append(entry.crc, &entry.records[start..]);
+        entry.count += 1;
+        entry.body_bytes += body.len();
+    }
+}

@@ -1,0 +1,245 @@
+//! Leases that run out and offsets that are skipped: what the broker itself writes to the log of a group.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pointsman_model::record::{Header, kind};
+use pointsman_model::{Generation, GroupId, QueueId, TenantId, Term, Timestamp, TopicId, limits, retry};
+use pointsman_state_machine::command::{AttemptEnd, Durability, Expire, LeaseRef, Settle, SettleItem, Skip};
+use pointsman_state_machine::outcome::{Outcome, Settlement};
+
+use super::GroupRuntime;
+use super::memory::{LeaseMemory, Memory, Place};
+use crate::batcher::{Answer, RecordWriter, Request};
+use crate::error::Error;
+
+/// How long the broker's own records may wait to be proposed.
+const DEADLINE: Duration = Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
+
+/// Records of a group that go into one entry together.
+pub(super) struct Endings {
+    epoch: u64,
+    tenant: TenantId,
+    term: Term,
+    generation: Generation,
+    pub(super) settle: Vec<SettleItem>,
+    pub(super) expire: Vec<(LeaseRef, AttemptEnd)>,
+    skips: Vec<SkippedQueue>,
+}
+
+/// Skipped ranges of one queue.
+struct SkippedQueue {
+    topic: TopicId,
+    queue: QueueId,
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Endings {
+    /// Nothing yet, under the view that is read now.
+    pub(super) fn begin(memory: &Memory) -> Option<Self> {
+        let view = memory.view.as_ref()?;
+        Some(Self {
+            epoch: memory.epoch,
+            tenant: view.tenant,
+            term: view.term,
+            generation: view.generation,
+            settle: Vec::new(),
+            expire: Vec::new(),
+            skips: Vec::new(),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.settle.is_empty() && self.expire.is_empty() && self.skips.is_empty()
+    }
+
+    /// Takes the skipped ranges along.
+    pub(super) fn take_skips(&mut self, memory: &mut Memory, now: Timestamp) {
+        for of_queue in memory.queues.iter_mut().filter(|queue| !queue.skipped.is_empty()) {
+            let ranges = std::mem::take(&mut of_queue.skipped).into_iter().collect();
+            self.skips.push(SkippedQueue { topic: of_queue.topic, queue: of_queue.queue, ranges });
+        }
+        memory.skips_flushed = now;
+    }
+
+    fn write(&self, group: GroupId, writer: &mut RecordWriter<'_>) {
+        let header = |kind| Header { kind, tenant: self.tenant, generation: self.generation, ..Header::default() };
+        if !self.settle.is_empty() {
+            let head = Settle { group: group.0, items: self.settle.clone() };
+            writer.write(&header(kind::SETTLE), &head, &[]);
+        }
+        if !self.expire.is_empty() {
+            let head = Expire { group: group.0, items: self.expire.clone() };
+            writer.write(&header(kind::EXPIRE), &head, &[]);
+        }
+        for SkippedQueue { topic, queue, ranges } in &self.skips {
+            let head = Skip { group: group.0, ranges: ranges.clone() };
+            writer.write(&Header { topic: *topic, queue: *queue, ..header(kind::SKIP) }, &head, &[]);
+        }
+    }
+}
+
+impl GroupRuntime {
+    /// Ends leases that ran out, and settles what was skipped a while ago.
+    pub(crate) fn tick(self: &Arc<Self>) {
+        let Some(term) = self.parts.port.leadership() else { return };
+        let now = self.parts.port.now();
+        let endings = {
+            let mut memory = self.memory.lock();
+            let Some(mut endings) = Endings::begin(&memory).filter(|endings| endings.term == term) else { return };
+            endings.expire = self.take_expired(&mut memory, now);
+            if now >= memory.skips_flushed.plus_ms(limits::SKIP_INTERVAL_MS) {
+                endings.take_skips(&mut memory, now);
+            }
+            endings
+        };
+        if !endings.is_empty() {
+            self.end_in_background(endings);
+        }
+    }
+
+    /// Settles skipped ranges at once where the window of leasing is full of them.
+    pub(super) fn flush_skips(&self, memory: &mut Memory, now: Timestamp) -> Option<Endings> {
+        let skipped: u64 = memory.queues.iter().flat_map(|q| q.skipped.iter()).map(|(from, to)| to - from).sum();
+        if skipped < limits::LEASE_WINDOW_OFFSETS / 2 {
+            return None;
+        }
+        let mut endings = Endings::begin(memory)?;
+        endings.take_skips(memory, now);
+        Some(endings)
+    }
+
+    /// Leases that ran out, each with the delay of the retry table.
+    fn take_expired(&self, memory: &mut Memory, now: Timestamp) -> Vec<(LeaseRef, AttemptEnd)> {
+        let mut expired = Vec::new();
+        while expired.len() < limits::SETTLE_ITEMS_MAX
+            && memory.expiries.peek().is_some_and(|Reverse((expires, ..))| *expires <= now)
+        {
+            let Some(Reverse((_, place, session))) = memory.expiries.pop() else { break };
+            let Some(lease) = memory.leases.get_mut(&place).filter(|lease| lease.session == session) else { continue };
+            if lease.expires > now {
+                // Extended: its later end is in the heap as well.
+                continue;
+            }
+            lease.expiring = true;
+            expired.push((lease.candidate.lease_ref(), self.attempt_end(lease)));
+        }
+        expired
+    }
+
+    /// How a lease ends by itself.
+    pub(super) fn attempt_end(&self, lease: &LeaseMemory) -> AttemptEnd {
+        AttemptEnd {
+            delay_ms: retry::delay_ms(lease.candidate.attempt, self.parts.time_scale),
+            delivered_at: lease.delivered_at.0,
+            reason: None,
+            client_id: lease.client.as_deref().map(str::to_owned),
+        }
+    }
+
+    pub(super) fn end_in_background(self: &Arc<Self>, endings: Endings) {
+        let group = Arc::clone(self);
+        self.parts.tasks.spawn(async move {
+            if let Err(error) = group.end(&endings, Instant::now() + DEADLINE).await {
+                tracing::debug!(group.id = %group.id, %error, "leases that ran out are tried again");
+            }
+        });
+    }
+
+    /// Writes endings to the log, and remembers what came of them.
+    pub(super) async fn end(&self, endings: &Endings, deadline: Instant) -> Result<Answer, Error> {
+        let request =
+            Request { tenant: endings.tenant, term: endings.term, deadline, ack: Durability::Quorum };
+        let submitted = self.parts.batcher.submit(request, 0, |writer| endings.write(self.id, writer));
+        let answer = match submitted {
+            Ok(ticket) => self.parts.batcher.wait(ticket, deadline).await,
+            Err(error) => Err(error),
+        };
+        let mut memory = self.memory.lock();
+        if memory.epoch_term() != Some(endings.term) {
+            return answer;
+        }
+        match &answer {
+            Ok(answer) => self.ended(&mut memory, endings, answer),
+            Err(_) => give_back(&mut memory, endings),
+        }
+        drop(memory);
+        // Room came free, the window moved, or something is due at another time.
+        self.signal.wake();
+        answer
+    }
+
+    fn ended(&self, memory: &mut Memory, endings: &Endings, answer: &Answer) {
+        let mut outcomes = answer.outcomes().iter();
+        if !endings.settle.is_empty() {
+            let ends = endings.settle.iter().map(|item| match &item.op {
+                pointsman_state_machine::command::SettleOp::Ack => (item.lease, None),
+                pointsman_state_machine::command::SettleOp::Nack(end) => (item.lease, Some(end.delay_ms)),
+            });
+            note_ended(memory, outcomes.next(), ends, answer.entry.stamp);
+        }
+        if !endings.expire.is_empty() {
+            let ends = endings.expire.iter().map(|(lease, end)| (*lease, Some(end.delay_ms)));
+            note_ended(memory, outcomes.next(), ends, answer.entry.stamp);
+        }
+        for (skipped, outcome) in endings.skips.iter().zip(outcomes) {
+            if let Outcome::Refused(refusal) = outcome {
+                // Stale: judged anew. Anything else is a bug, and the offsets come again after the next change.
+                tracing::debug!(group.id = %self.id, topic.id = %skipped.topic, ?refusal, "a skip was refused");
+            }
+        }
+    }
+}
+
+impl Memory {
+    /// The term of what is remembered.
+    fn epoch_term(&self) -> Option<Term> {
+        self.view.as_ref().map(|view| view.term)
+    }
+}
+
+/// Forgets leases that ended. `ends` holds for each the delay of its next attempt, if there is one.
+fn note_ended(
+    memory: &mut Memory,
+    outcome: Option<&Outcome>,
+    ends: impl Iterator<Item = (LeaseRef, Option<u64>)>,
+    stamp: Timestamp,
+) {
+    let Some(Outcome::Settled(settlements)) = outcome else { return };
+    for ((lease, delay_ms), settlement) in ends.zip(settlements) {
+        let place = place_of(&lease);
+        let current = memory.leases.get(&place).is_some_and(|held| held.candidate.attempt == lease.attempt);
+        if !current {
+            continue;
+        }
+        let Some(held) = memory.leases.remove(&place) else { continue };
+        if *settlement == Settlement::RetrySetFull {
+            // No room to note a failed attempt, so this one is not counted.
+            let due = stamp.plus_ms(delay_ms.unwrap_or_default());
+            memory.delayed.insert(place, (due, held.candidate));
+        }
+        if let Some(delay_ms) = delay_ms {
+            memory.retry_at = memory.retry_at.min(stamp.plus_ms(delay_ms));
+        }
+    }
+}
+
+/// Nothing was written, or nobody knows: skips are tried again, and so are leases that ran out.
+fn give_back(memory: &mut Memory, endings: &Endings) {
+    if memory.epoch == endings.epoch {
+        for SkippedQueue { topic, queue, ranges } in &endings.skips {
+            ranges.iter().for_each(|(from, to)| memory.note_skipped(*topic, *queue, *from, *to));
+        }
+    }
+    for (lease, _) in &endings.expire {
+        let place = place_of(lease);
+        if let Some(held) = memory.leases.get(&place) {
+            memory.expiries.push(Reverse((held.expires, place, held.session)));
+        }
+    }
+}
+
+fn place_of(lease: &LeaseRef) -> Place {
+    (TopicId(lease.topic), QueueId(lease.queue), lease.offset)
+}

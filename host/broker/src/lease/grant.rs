@@ -1,0 +1,204 @@
+//! From candidates to leases: bodies are read outside the lock, leases are noted under it.
+
+use pointsman_model::queue_entry::FLAG_TTL;
+use pointsman_model::record::Record;
+use pointsman_model::{MessageId, QueueOffset, Timestamp, limits};
+use pointsman_state_machine::command::{LeaseRef, SettleItem, SettleOp};
+
+use super::ending::Endings;
+use super::memory::{Candidate, LeaseMemory, Memory};
+use super::scan::head;
+use super::{GroupRuntime, Wanted};
+use crate::error::Error;
+use crate::ports::ReadError;
+use crate::receipt::Receipt;
+use crate::signing::Key;
+use crate::view::{Lease, StoredMessage};
+
+/// Candidates that were popped, by what becomes of them.
+#[derive(Default)]
+struct Sorted {
+    given: Vec<(Candidate, Record)>,
+    /// Go back: too many bytes, or they could not be read.
+    back: Vec<Candidate>,
+    /// Expired by TTL, or past their retention: settled without having been leased.
+    dead: Vec<Candidate>,
+    failed: Option<Error>,
+}
+
+impl GroupRuntime {
+    /// Leases what was popped from `ready`; none if it all turned out to be gone.
+    ///
+    /// # Errors
+    /// A failed read, if nothing else could be given.
+    pub(super) fn grant(
+        self: &std::sync::Arc<Self>,
+        wanted: &Wanted, epoch: u64, taken: Vec<Candidate>) -> Result<Vec<Lease>, Error> {
+        let popped = taken.len();
+        let now = self.parts.port.now();
+        let key = self.parts.keys.newest();
+        let mut sorted = self.sort(wanted, now, taken);
+        let mut memory = self.memory.lock();
+        if memory.epoch != epoch {
+            // Another filter or another term: all of it is judged again.
+            return Ok(Vec::new());
+        }
+        memory.granting -= popped;
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                sorted.back.extend(sorted.given.drain(..).map(|(candidate, _)| candidate));
+                sorted.failed = Some(error);
+                sorted.back.drain(..).for_each(|back| drop(memory.ready.insert(back.turn(), back)));
+                return Err(sorted.failed.unwrap_or(Error::NoLeader));
+            }
+        };
+        for candidate in sorted.back.drain(..) {
+            memory.ready.insert(candidate.turn(), candidate);
+        }
+        let endings = self.bury(&mut memory, sorted.dead);
+        let leases = self.note(&mut memory, wanted, now, &key, sorted.given);
+        let more = !memory.ready.is_empty();
+        drop(memory);
+        if more {
+            self.signal.wake();
+        }
+        if let Some(endings) = endings {
+            self.end_in_background(endings);
+        }
+        match sorted.failed {
+            Some(error) if leases.is_empty() => Err(error),
+            _ => Ok(leases),
+        }
+    }
+
+    /// Reads the candidates' records.
+    fn sort(&self, wanted: &Wanted, now: Timestamp, taken: Vec<Candidate>) -> Sorted {
+        let mut sorted = Sorted::default();
+        let (mut bytes, mut full) = (0, false);
+        for candidate in taken {
+            if full {
+                sorted.back.push(candidate);
+                continue;
+            }
+            match self.read_candidate(&candidate, now) {
+                Ok(Some(record)) if !sorted.given.is_empty() && bytes + record.body.len() > wanted.bytes => {
+                    full = true;
+                    sorted.back.push(candidate);
+                }
+                Ok(Some(record)) => {
+                    bytes += record.body.len();
+                    sorted.given.push((candidate, record));
+                }
+                Ok(None) => sorted.dead.push(candidate),
+                Err(error) => {
+                    sorted.failed = Some(error);
+                    full = true;
+                    sorted.back.push(candidate);
+                }
+            }
+        }
+        sorted
+    }
+
+    /// The record of a candidate; `None` if it expired or its retention ended.
+    fn read_candidate(&self, candidate: &Candidate, now: Timestamp) -> Result<Option<Record>, Error> {
+        if candidate.expires_at.is_some_and(|expires| expires <= now) {
+            return Ok(None);
+        }
+        let record = match self.parts.port.record(&candidate.entry) {
+            Ok(record) => record,
+            Err(ReadError::Expired { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if candidate.expires_at.is_none() && candidate.entry.flags & FLAG_TTL != 0 {
+            let expires = candidate.entry.stamp.plus_ms(head(&record.head)?.ttl_ms);
+            return Ok((expires > now).then_some(record));
+        }
+        Ok(Some(record))
+    }
+
+    /// Settles what will never be leased: fresh messages are skipped, retries acked by the broker itself.
+    fn bury(&self, memory: &mut Memory, dead: Vec<Candidate>) -> Option<Endings> {
+        let mut items = Vec::new();
+        for candidate in dead {
+            if candidate.attempt > 1 {
+                items.push(SettleItem { lease: candidate.lease_ref(), op: SettleOp::Ack });
+            } else {
+                let Candidate { topic, queue, offset, .. } = candidate;
+                memory.note_skipped(topic, queue, offset, offset + 1);
+            }
+        }
+        if items.is_empty() {
+            return None;
+        }
+        let mut endings = Endings::begin(memory)?;
+        endings.settle = items;
+        Some(endings)
+    }
+
+    /// Notes the leases, but of what was settled meanwhile.
+    fn note(
+        &self,
+        memory: &mut Memory,
+        wanted: &Wanted,
+        now: Timestamp,
+        key: &Key,
+        given: Vec<(Candidate, Record)>,
+    ) -> Vec<Lease> {
+        let Some(view) = &memory.view else { return Vec::new() };
+        let (tenant, term) = (view.tenant, view.term);
+        let lease_ms = wanted.lease_ms.unwrap_or(view.lease_ms);
+        let expires = now.plus_ms(lease_ms.min(limits::LEASE_MS_MAX));
+        let names: Vec<_> = given.iter().map(|(c, _)| view.topic(c.topic).map(|topic| topic.name.clone())).collect();
+        let mut leases = Vec::with_capacity(given.len());
+        for ((candidate, record), topic) in given.into_iter().zip(names) {
+            let Some(topic) = topic.filter(|_| self.is_current(&candidate)) else { continue };
+            memory.last_lease = memory.last_lease.wrapping_add(1);
+            let session = u64::from(memory.nonce) << 32 | u64::from(memory.last_lease);
+            let (shard, place, entry) = (self.parts.port.id(), candidate.place(), candidate.entry);
+            let offset = QueueOffset(candidate.offset);
+            let receipt = Receipt {
+                shard,
+                tenant,
+                group: self.id,
+                topic: candidate.topic,
+                queue: candidate.queue,
+                offset,
+                attempt: candidate.attempt,
+                term,
+                session,
+                expires,
+            };
+            let id = MessageId { shard, term: entry.term, index: entry.index, ordinal: entry.ordinal };
+            leases.push(Lease {
+                receipt: receipt.seal(key),
+                expires_at: expires,
+                attempt: candidate.attempt,
+                message: StoredMessage { id, topic, offset, stored_at: entry.stamp, record },
+            });
+            let client = wanted.client.clone();
+            let lease = LeaseMemory { session, expires, delivered_at: now, client, candidate, expiring: false };
+            memory.leases.insert(place, lease);
+            memory.expiries.push(std::cmp::Reverse((expires, place, session)));
+        }
+        leases
+    }
+
+    /// False if a message was settled since it was judged, or its retry row went on.
+    pub(super) fn is_current(&self, candidate: &Candidate) -> bool {
+        let (topic, queue, offset) = (candidate.topic, candidate.queue, QueueOffset(candidate.offset));
+        if candidate.attempt > 1 {
+            let row = self.parts.port.retry(self.id, topic, queue, offset);
+            return row.is_ok_and(|row| row.is_some_and(|row| row.attempt == candidate.attempt));
+        }
+        let state = self.parts.port.state();
+        !state.cursor(self.id, topic, queue).is_some_and(|cursor| cursor.is_settled(offset))
+    }
+}
+
+impl Candidate {
+    pub(super) fn lease_ref(&self) -> LeaseRef {
+        LeaseRef { topic: self.topic.0, queue: self.queue.0, offset: self.offset, attempt: self.attempt }
+    }
+}

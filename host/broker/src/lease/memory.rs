@@ -1,0 +1,368 @@
+//! What the leader remembers of a group.
+//!
+//! All of it may be lost: a new leader starts from the floors and the retry set, and leases that it does not know are
+//! adopted when their receipts are shown.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_model::queue_entry::QueueEntry;
+use pointsman_model::{Generation, GroupId, Name, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId, limits};
+use pointsman_state_machine::State;
+use pointsman_state_machine::state::{Binding, Group, Retry};
+
+use super::Wanted;
+use super::scan::Scan;
+use crate::error::Error;
+use crate::shard::ShardParts;
+
+/// A message of a group.
+pub(super) type Place = (TopicId, QueueId, u64);
+
+/// What the leader remembers of a group.
+pub(super) struct Memory {
+    /// What it was read under.
+    pub(super) view: Option<View>,
+    /// Counts changes of the view: what was begun under another is dropped.
+    pub(super) epoch: u64,
+    /// High half of a lease's session: tells the leases of this memory from those of others.
+    pub(super) nonce: u32,
+    /// Low half: the last lease given.
+    pub(super) last_lease: u32,
+    pub(super) queues: Vec<QueueMemory>,
+    /// Where the next scan starts.
+    pub(super) next_queue: usize,
+    pub(super) scanning: bool,
+    pub(super) scans: u64,
+    /// The filter failed under the policy `pause`; nothing new is judged before.
+    pub(super) paused_until: Timestamp,
+    /// Judged and not leased, in the order they are given.
+    pub(super) ready: BTreeMap<Turn, Candidate>,
+    pub(super) last_turn: u64,
+    /// Popped from `ready`, not leased yet: counted as leased.
+    pub(super) granting: usize,
+    pub(super) leases: HashMap<Place, LeaseMemory>,
+    /// When leases run out; those that ended or were extended are told by their lease.
+    pub(super) expiries: BinaryHeap<Reverse<(Timestamp, Place, u64)>>,
+    /// Given back, to be given out again later.
+    pub(super) delayed: HashMap<Place, (Timestamp, Candidate)>,
+    /// When to look at the retry set again.
+    pub(super) retry_at: Timestamp,
+    pub(super) skips_flushed: Timestamp,
+}
+
+/// The configuration as it was last read.
+pub(super) struct View {
+    pub(super) tenant: TenantId,
+    pub(super) term: Term,
+    pub(super) generation: Generation,
+    /// Of all its topics together: queues come with a new generation of their topic.
+    topic_generations: u64,
+    pub(super) lease_ms: u64,
+    pub(super) max_inflight: usize,
+    pub(super) topics: Vec<TopicView>,
+}
+
+/// A topic of the group.
+#[derive(Clone)]
+pub(super) struct TopicView {
+    pub(super) id: TopicId,
+    pub(super) name: Name,
+    pub(super) filter: Option<Arc<Binding>>,
+}
+
+/// A queue of the group.
+pub(super) struct QueueMemory {
+    pub(super) topic: TopicId,
+    pub(super) queue: QueueId,
+    /// The first offset not judged yet.
+    pub(super) next: u64,
+    /// Refused by the filter or expired by TTL, and not settled yet: disjoint ranges by start.
+    pub(super) skipped: BTreeMap<u64, u64>,
+}
+
+/// The order in which messages are given: retries first, then by priority, then as they were judged.
+pub(super) type Turn = (bool, Reverse<u8>, u64);
+
+/// A message that may be leased.
+#[derive(Clone)]
+pub(super) struct Candidate {
+    pub(super) topic: TopicId,
+    pub(super) queue: QueueId,
+    pub(super) offset: u64,
+    pub(super) entry: QueueEntry,
+    pub(super) attempt: u16,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) turn: u64,
+}
+
+impl Candidate {
+    pub(super) fn place(&self) -> Place {
+        (self.topic, self.queue, self.offset)
+    }
+
+    pub(super) fn turn(&self) -> Turn {
+        (self.attempt <= 1, Reverse(self.entry.priority), self.turn)
+    }
+}
+
+/// A lease that runs.
+pub(super) struct LeaseMemory {
+    pub(super) session: u64,
+    pub(super) expires: Timestamp,
+    pub(super) delivered_at: Timestamp,
+    pub(super) client: Option<Arc<str>>,
+    /// What goes back when it is released.
+    pub(super) candidate: Candidate,
+    /// An `expire` record is under way.
+    pub(super) expiring: bool,
+}
+
+/// What a lease call does next.
+pub(super) enum Step {
+    /// Hand these out.
+    Take {
+        /// What they were judged under.
+        epoch: u64,
+        taken: Vec<Candidate>,
+    },
+    /// Judge more.
+    Scan(Scan),
+    /// The group has as many leases as it may have.
+    Full,
+    /// Wait.
+    Nothing {
+        /// Something is due by then.
+        wake_in: Option<Duration>,
+    },
+}
+
+/// Topics that left and joined the group.
+pub(super) type TopicChange = (Vec<TopicId>, Vec<TopicId>);
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self {
+            view: None,
+            epoch: 0,
+            nonce: rand::random(),
+            last_lease: 0,
+            queues: Vec::new(),
+            next_queue: 0,
+            scanning: false,
+            scans: 0,
+            paused_until: Timestamp(0),
+            ready: BTreeMap::new(),
+            last_turn: 0,
+            granting: 0,
+            leases: HashMap::new(),
+            expiries: BinaryHeap::new(),
+            delayed: HashMap::new(),
+            retry_at: Timestamp(0),
+            skips_flushed: Timestamp(0),
+        }
+    }
+
+    /// Reads the configuration if it changed. Leases outlive another filter, but not another term.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`], [`Error::GroupNotFound`].
+    pub(super) fn refresh(&mut self, id: GroupId, parts: &ShardParts) -> Result<Option<TopicChange>, Error> {
+        let term = parts.port.leadership().ok_or(Error::NoLeader)?;
+        let state = parts.port.state();
+        let group = state.groups.get(&id).ok_or_else(|| Error::GroupNotFound(String::new()))?;
+        let topic_generations = topic_generations(&state, group);
+        let old = self.view.as_ref();
+        if old.is_some_and(|view| {
+            view.term == term && view.generation == group.generation && view.topic_generations == topic_generations
+        }) {
+            return Ok(None);
+        }
+        let before: Vec<_> = old.map(|view| view.topics.iter().map(|t| t.id).collect()).unwrap_or_default();
+        if old.is_none_or(|view| view.term != term) {
+            *self = Self { epoch: self.epoch, ..Self::new() };
+        }
+        self.epoch += 1;
+        self.scanning = false;
+        self.granting = 0;
+        self.ready.clear();
+        self.queues.clear();
+        self.retry_at = Timestamp(0);
+        self.paused_until = Timestamp(0);
+        for topic in group.topic_ids.iter().filter_map(|id| state.topics.get(id)) {
+            self.queues.extend((0..topic.queues()).map(|queue| QueueMemory {
+                topic: topic.id,
+                queue: QueueId(queue),
+                next: 0,
+                skipped: BTreeMap::new(),
+            }));
+        }
+        self.leases.retain(|place, _| group.topic_ids.contains(&place.0));
+        self.delayed.retain(|place, _| group.topic_ids.contains(&place.0));
+        self.view = Some(View::read(&state, group, term, topic_generations));
+        Ok(Some((before, group.topic_ids.clone())))
+    }
+
+    /// What a lease call does next.
+    pub(super) fn step(&mut self, id: GroupId, parts: &ShardParts, wanted: &Wanted) -> Result<Step, Error> {
+        let Some(view) = &self.view else { return Err(Error::NoLeader) };
+        let room = view.max_inflight.saturating_sub(self.leases.len() + self.granting);
+        if room == 0 {
+            return Ok(Step::Full);
+        }
+        let now = parts.port.now();
+        self.take_back_delayed(now);
+        self.fetch_retries(id, parts, now)?;
+        let state = parts.port.state();
+        let full_retry_set = state.retrying.get(&id).is_some_and(|count| *count >= limits::RETRY_SET_MAX);
+        let paused = full_retry_set || now < self.paused_until;
+        if !self.scanning && !paused && self.ready.len() < limits::LEASE_AHEAD_MESSAGES / 2 {
+            if let Some(scan) = Scan::claim(self, id, &state, now) {
+                self.scanning = true;
+                return Ok(Step::Scan(scan));
+            }
+        }
+        drop(state);
+        let mut taken = Vec::new();
+        while taken.len() < wanted.messages.min(room) {
+            let Some((turn, candidate)) = self.ready.pop_first() else { break };
+            if full_retry_set && turn.0 {
+                self.ready.insert(turn, candidate);
+                break;
+            }
+            taken.push(candidate);
+        }
+        if taken.is_empty() {
+            return Ok(Step::Nothing { wake_in: self.wake_in(now) });
+        }
+        self.granting += taken.len();
+        Ok(Step::Take { epoch: self.epoch, taken })
+    }
+
+    /// When something is due by itself.
+    fn wake_in(&self, now: Timestamp) -> Option<Duration> {
+        let delayed = self.delayed.values().map(|(due, _)| *due).min();
+        let paused = (self.paused_until > now).then_some(self.paused_until);
+        let due = [delayed, Some(self.retry_at), paused].into_iter().flatten().filter(|due| *due > now).min();
+        due.map(|due| Duration::from_millis(due.since_ms(now)))
+    }
+
+    fn take_back_delayed(&mut self, now: Timestamp) {
+        if self.delayed.is_empty() {
+            return;
+        }
+        let due: Vec<_> = self.delayed.extract_if(|_, (due, _)| *due <= now).map(|(_, (_, back))| back).collect();
+        for candidate in due {
+            self.ready.insert(candidate.turn(), candidate);
+        }
+    }
+
+    /// Fetches messages of the retry set that are due and neither ready nor leased.
+    fn fetch_retries(&mut self, id: GroupId, parts: &ShardParts, now: Timestamp) -> Result<(), Error> {
+        if now < self.retry_at {
+            return Ok(());
+        }
+        if !parts.port.state().retrying.contains_key(&id) {
+            self.retry_at = now.plus_ms(limits::RETRY_POLL_MS);
+            return Ok(());
+        }
+        // Rows of retries that are leased stay due, and come before those that are not.
+        let known = self.leases.values().filter(|lease| lease.candidate.attempt > 1).count()
+            + self.delayed.len()
+            + self.ready.range(..(true, Reverse(u8::MAX), 0)).count()
+            + self.granting;
+        let limit = known + limits::LEASE_AHEAD_MESSAGES;
+        let rows = parts.port.due(id, now, limit)?;
+        let more = rows.len() == limit;
+        let ready: std::collections::HashSet<_> =
+            self.ready.range(..(true, Reverse(u8::MAX), 0)).map(|(_, candidate)| candidate.place()).collect();
+        for row in rows {
+            let place = (TopicId(row.topic), QueueId(row.queue), row.offset);
+            let known = self.leases.contains_key(&place) || self.delayed.contains_key(&place) || ready.contains(&place);
+            if !known {
+                self.push_retry(parts, &row)?;
+            }
+        }
+        let next = parts.port.next_due(id)?.filter(|due| *due > now);
+        self.retry_at = if more { now } else { next.unwrap_or_else(|| now.plus_ms(limits::RETRY_POLL_MS)) };
+        Ok(())
+    }
+
+    fn push_retry(&mut self, parts: &ShardParts, row: &Retry) -> Result<(), Error> {
+        let (topic, queue) = (TopicId(row.topic), QueueId(row.queue));
+        let entry = match parts.port.queue(topic, queue, QueueOffset(row.offset), 1) {
+            Ok(entries) => entries.into_iter().next(),
+            // Its retention ended before its turn came.
+            Err(crate::ports::ReadError::Expired { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(entry) = entry else { return Ok(()) };
+        self.last_turn += 1;
+        let (attempt, turn) = (row.attempt, self.last_turn);
+        let candidate = Candidate { topic, queue, offset: row.offset, entry, attempt, expires_at: None, turn };
+        self.ready.insert(candidate.turn(), candidate);
+        Ok(())
+    }
+
+    /// Notes offsets that are to be settled without having been leased.
+    pub(super) fn note_skipped(&mut self, topic: TopicId, queue: QueueId, from: u64, to: u64) {
+        let of_queue = self.queues.iter_mut().find(|memory| memory.topic == topic && memory.queue == queue);
+        if let Some(memory) = of_queue.filter(|_| from < to) {
+            memory.note_skipped(from, to);
+        }
+    }
+}
+
+impl QueueMemory {
+    fn note_skipped(&mut self, from: u64, to: u64) {
+        let mut range = (from, to);
+        if let Some((start, end)) = self.skipped.range(..=from).next_back().map(|(start, end)| (*start, *end))
+            && end >= from
+        {
+            range = (start, end.max(to));
+        }
+        if let Some(end) = self.skipped.remove(&range.1) {
+            range.1 = end;
+        }
+        self.skipped.insert(range.0, range.1);
+    }
+}
+
+impl View {
+    fn read(state: &State, group: &Group, term: Term, topic_generations: u64) -> Self {
+        let topics = group.topic_ids.iter().filter_map(|id| state.topics.get(id)).map(|topic| TopicView {
+            id: topic.id,
+            name: topic.name.clone(),
+            filter: state.filter(group.id, topic.id).cloned().map(Arc::new),
+        });
+        Self {
+            tenant: group.tenant,
+            term,
+            generation: group.generation,
+            topic_generations,
+            lease_ms: group.config.lease_ms,
+            max_inflight: group.config.max_inflight as usize,
+            topics: topics.collect(),
+        }
+    }
+
+    pub(super) fn topic(&self, id: TopicId) -> Option<&TopicView> {
+        self.topics.iter().find(|topic| topic.id == id)
+    }
+}
+
+fn topic_generations(state: &State, group: &Group) -> u64 {
+    let generation = |id| state.topics.get(id).map_or(0, |topic| u64::from(topic.generation.0));
+    group.topic_ids.iter().map(generation).sum()
+}
+
+impl From<crate::ports::ReadError> for Error {
+    fn from(error: crate::ports::ReadError) -> Self {
+        match error {
+            crate::ports::ReadError::Expired { earliest } => Self::OffsetExpired { earliest: earliest.0 },
+            crate::ports::ReadError::Storage(detail) => Self::StorageFailed(detail),
+        }
+    }
+}

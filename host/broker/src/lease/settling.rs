@@ -1,0 +1,228 @@
+//! Settling: receipts, and what their consumers say.
+//!
+//! Acks and nacks are one record of the log, compare-and-set on the attempt. Extensions and releases are leader memory.
+//! A receipt of another leader is adopted while it runs.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pointsman_model::{QueueOffset, TenantId, Timestamp, limits, retry};
+use pointsman_state_machine::command::{AttemptEnd, LeaseRef, SettleItem, SettleOp as Op};
+use pointsman_state_machine::outcome::{Outcome, Settlement};
+
+use super::GroupRuntime;
+use super::ending::Endings;
+use super::memory::{Candidate, LeaseMemory, Memory, Place};
+use crate::error::Error;
+use crate::receipt::Receipt;
+use crate::refusal::accepted;
+use crate::view::{SettleOp, SettleRequest, SettleResult, SettleStatus};
+
+/// What is known of an item before the log is asked.
+enum Item {
+    /// Its answer.
+    Known(SettleStatus, Option<Timestamp>),
+    /// The log says.
+    Asked,
+}
+
+impl GroupRuntime {
+    /// Settles items, in order.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        requests: Vec<SettleRequest>,
+        deadline: Instant,
+    ) -> Result<Vec<SettleResult>, Error> {
+        let receipts: Vec<_> = requests.iter().map(|request| self.open(tenant, &request.receipt)).collect();
+        let now = self.parts.port.now();
+        let (items, endings) = {
+            let mut memory = self.memory.lock();
+            let topics = memory.refresh(self.id, &self.parts)?;
+            let mut endings = Endings::begin(&memory).ok_or(Error::NoLeader)?;
+            let mut items = Vec::with_capacity(requests.len());
+            for (request, receipt) in requests.iter().zip(&receipts) {
+                items.push(match receipt {
+                    Some(receipt) => self.settle_one(&mut memory, &mut endings, request, receipt, now)?,
+                    None => Item::Known(SettleStatus::Invalid, None),
+                });
+            }
+            if !endings.settle.is_empty() {
+                endings.take_skips(&mut memory, now);
+            }
+            drop(memory);
+            self.follow(topics);
+            (items, endings)
+        };
+        let mut settlements = Vec::new();
+        if !endings.is_empty() {
+            let answer = self.end(&endings, deadline).await?;
+            if let Outcome::Settled(settled) = accepted(answer.outcomes().first())? {
+                settlements.clone_from(settled);
+            }
+        } else {
+            self.signal.wake();
+        }
+        let mut settlements = settlements.into_iter();
+        let results = requests.into_iter().zip(items).map(|(request, item)| {
+            let (status, expires_at) = match item {
+                Item::Known(status, expires_at) => (status, expires_at),
+                Item::Asked => (status_of(settlements.next()), None),
+            };
+            SettleResult { receipt: request.receipt, status, expires_at }
+        });
+        Ok(results.collect())
+    }
+
+    /// A receipt of this group.
+    fn open(&self, tenant: TenantId, text: &str) -> Option<Receipt> {
+        let receipt = Receipt::open(text, &self.parts.keys)?;
+        let ours = receipt.shard == self.parts.port.id() && receipt.tenant == tenant && receipt.group == self.id;
+        ours.then_some(receipt)
+    }
+
+    fn settle_one(
+        &self,
+        memory: &mut Memory,
+        endings: &mut Endings,
+        request: &SettleRequest,
+        receipt: &Receipt,
+        now: Timestamp,
+    ) -> Result<Item, Error> {
+        let place: Place = (receipt.topic, receipt.queue, receipt.offset.0);
+        let held = memory.leases.get(&place).is_some_and(|lease| lease.session == receipt.session);
+        if !held {
+            if receipt.session >> 32 == u64::from(memory.nonce) {
+                return Ok(Item::Known(self.how_ended(receipt, now)?, None));
+            }
+            if receipt.expires <= now {
+                return Ok(Item::Known(SettleStatus::LeaseExpired, None));
+            }
+            match request.op {
+                // The log compares and sets, whoever gave the lease.
+                SettleOp::Ack | SettleOp::Nack => {}
+                SettleOp::Extend | SettleOp::Release => {
+                    if let Some(status) = self.adopt(memory, receipt, now)? {
+                        return Ok(Item::Known(status, None));
+                    }
+                }
+            }
+        }
+        let lease = memory.leases.get(&place).filter(|lease| lease.session == receipt.session);
+        if lease.is_some_and(|lease| lease.expiring || lease.expires <= now) {
+            return Ok(Item::Known(SettleStatus::LeaseExpired, None));
+        }
+        Ok(match request.op {
+            SettleOp::Ack => {
+                endings.settle.push(SettleItem { lease: lease_ref(receipt), op: Op::Ack });
+                Item::Asked
+            }
+            SettleOp::Nack => {
+                let end = AttemptEnd {
+                    delay_ms: request
+                        .delay_ms
+                        .unwrap_or_else(|| retry::delay_ms(receipt.attempt, self.parts.time_scale)),
+                    delivered_at: lease.map_or(0, |lease| lease.delivered_at.0),
+                    reason: request.reason.clone(),
+                    client_id: lease.and_then(|lease| lease.client.as_deref().map(str::to_owned)),
+                };
+                endings.settle.push(SettleItem { lease: lease_ref(receipt), op: Op::Nack(end) });
+                Item::Asked
+            }
+            SettleOp::Extend => extend(memory, place, request.lease_ms, now),
+            SettleOp::Release => release(memory, place, request.delay_ms, now),
+        })
+    }
+
+    /// How a lease that this leader gave has ended.
+    fn how_ended(&self, receipt: &Receipt, now: Timestamp) -> Result<SettleStatus, Error> {
+        let (topic, queue, offset) = (receipt.topic, receipt.queue, receipt.offset);
+        // Its attempt still counts, so it was released, unless it ran out just now.
+        let open = if receipt.expires <= now { SettleStatus::LeaseExpired } else { SettleStatus::AlreadySettled };
+        if let Some(row) = self.parts.port.retry(self.id, topic, queue, offset)? {
+            let ended = row.history.iter().find(|ended| ended.attempt == receipt.attempt);
+            return Ok(match ended {
+                _ if row.attempt == receipt.attempt => open,
+                Some(ended) if !ended.expired => SettleStatus::AlreadySettled,
+                _ => SettleStatus::LeaseExpired,
+            });
+        }
+        let state = self.parts.port.state();
+        let settled = state.cursor(self.id, topic, queue).is_some_and(|cursor| cursor.is_settled(offset));
+        Ok(if settled { SettleStatus::AlreadySettled } else { open })
+    }
+
+    /// Takes over a lease of a leader before this one. Answers the status if it is no lease any more.
+    fn adopt(&self, memory: &mut Memory, receipt: &Receipt, now: Timestamp) -> Result<Option<SettleStatus>, Error> {
+        let (topic, queue, offset) = (receipt.topic, receipt.queue, receipt.offset);
+        let place: Place = (topic, queue, offset.0);
+        let known = memory.view.as_ref().is_some_and(|view| view.topic(topic).is_some());
+        if !known {
+            return Ok(Some(SettleStatus::Invalid));
+        }
+        if memory.leases.contains_key(&place) {
+            // Somebody else has it by now.
+            return Ok(Some(SettleStatus::LeaseExpired));
+        }
+        let entry = self.parts.port.queue(topic, queue, QueueOffset(offset.0), 1)?.into_iter().next();
+        let Some(entry) = entry else { return Ok(Some(SettleStatus::Invalid)) };
+        memory.last_turn += 1;
+        let (attempt, turn) = (receipt.attempt, memory.last_turn);
+        let candidate = Candidate { topic, queue, offset: offset.0, entry, attempt, expires_at: None, turn };
+        if !self.is_current(&candidate) {
+            return Ok(Some(self.how_ended(receipt, now)?));
+        }
+        memory.ready.retain(|_, ready| ready.place() != place);
+        memory.delayed.remove(&place);
+        let (session, expires) = (receipt.session, receipt.expires);
+        let lease =
+            LeaseMemory { session, expires, delivered_at: now, client: None, candidate, expiring: false };
+        memory.leases.insert(place, lease);
+        memory.expiries.push(Reverse((expires, place, session)));
+        Ok(None)
+    }
+
+    fn follow(&self, topics: Option<super::memory::TopicChange>) {
+        if let Some((gone, come)) = topics {
+            self.parts.watch.unsubscribe(&self.signal, &gone);
+            self.parts.watch.subscribe(&self.signal, &come);
+        }
+    }
+}
+
+/// More time, up to 12 h from the delivery on.
+fn extend(memory: &mut Memory, place: Place, lease_ms: Option<u64>, now: Timestamp) -> Item {
+    let lease_ms = lease_ms.or_else(|| memory.view.as_ref().map(|view| view.lease_ms));
+    let Some(lease) = memory.leases.get_mut(&place) else { return Item::Known(SettleStatus::LeaseExpired, None) };
+    let end = lease.delivered_at.plus_ms(limits::LEASE_MS_MAX);
+    lease.expires = now.plus_ms(lease_ms.unwrap_or(limits::LEASE_MS_DEFAULT)).min(end);
+    let (expires, session) = (lease.expires, lease.session);
+    memory.expiries.push(Reverse((expires, place, session)));
+    Item::Known(SettleStatus::Extended, Some(expires))
+}
+
+/// Gives a message back, uncounted.
+fn release(memory: &mut Memory, place: Place, delay_ms: Option<u64>, now: Timestamp) -> Item {
+    let Some(lease) = memory.leases.remove(&place) else { return Item::Known(SettleStatus::LeaseExpired, None) };
+    match delay_ms.filter(|delay| *delay > 0) {
+        Some(delay) => drop(memory.delayed.insert(place, (now.plus_ms(delay), lease.candidate))),
+        None => drop(memory.ready.insert(lease.candidate.turn(), lease.candidate)),
+    }
+    Item::Known(SettleStatus::Settled, None)
+}
+
+fn lease_ref(receipt: &Receipt) -> LeaseRef {
+    let Receipt { topic, queue, offset, attempt, .. } = *receipt;
+    LeaseRef { topic: topic.0, queue: queue.0, offset: offset.0, attempt }
+}
+
+fn status_of(settlement: Option<Settlement>) -> SettleStatus {
+    match settlement {
+        Some(Settlement::AlreadySettled) => SettleStatus::AlreadySettled,
+        Some(Settlement::Expired) => SettleStatus::LeaseExpired,
+        Some(Settlement::Unknown) | None => SettleStatus::Invalid,
+        // With a full retry set a nack gives the message back after its delay, uncounted.
+        Some(Settlement::Settled | Settlement::RetrySetFull) => SettleStatus::Settled,
+    }
+}

@@ -1,0 +1,95 @@
+//! One publish call on its way, and where its messages go.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use pointsman_model::message::NewMessage;
+use pointsman_model::{Generation, Name, QueueId, TenantId, Timestamp, TopicId};
+use pointsman_state_machine::command::{Durability, Judged, Placement, Source};
+
+use crate::batcher::Ticket;
+use crate::error::Error;
+
+/// One publish call.
+pub(super) struct Job {
+    pub(super) tenant: TenantId,
+    pub(super) topic: TopicId,
+    pub(super) name: Name,
+    pub(super) messages: Vec<NewMessage>,
+    pub(super) atomic: bool,
+    pub(super) ack: Durability,
+    pub(super) born: Timestamp,
+    pub(super) deadline: Instant,
+}
+
+impl Job {
+    /// Some of its messages once more.
+    pub(super) fn again(&self, which: &[usize], ack: Durability) -> Self {
+        Self {
+            tenant: self.tenant,
+            topic: self.topic,
+            name: self.name.clone(),
+            messages: which.iter().map(|i| self.messages[*i].clone()).collect(),
+            atomic: self.atomic,
+            ack,
+            born: self.born,
+            deadline: self.deadline,
+        }
+    }
+}
+
+/// Where one message goes.
+pub(super) struct Placed {
+    /// Which message of its job.
+    pub(super) message: usize,
+    /// Its places, or why it has none.
+    pub(super) spots: Result<Spots, Error>,
+    pub(super) placement: Placement,
+    /// The selector that was asked.
+    pub(super) judged: Option<Judged>,
+}
+
+impl Placed {
+    /// A message that needed no judge.
+    pub(super) fn by_rule(message: usize, spot: Spot, placement: Placement) -> Self {
+        Self { message, spots: Ok(Spots::One(spot)), placement, judged: None }
+    }
+
+    pub(super) fn refused(message: usize, error: Error) -> Self {
+        Self { message, spots: Err(error), placement: Placement::default(), judged: None }
+    }
+
+    /// Its places; none if it is refused.
+    pub(super) fn spots(&self) -> &[Spot] {
+        match &self.spots {
+            Ok(Spots::One(spot)) => std::slice::from_ref(spot),
+            Ok(Spots::Many(spots)) => spots,
+            Err(_) => &[],
+        }
+    }
+}
+
+/// The places of one message; nearly always one.
+pub(super) enum Spots {
+    One(Spot),
+    Many(Vec<Spot>),
+}
+
+/// One place: a queue of a topic.
+pub(super) struct Spot {
+    pub(super) topic: TopicId,
+    /// Its generation when the place was chosen.
+    pub(super) generation: Generation,
+    pub(super) queue: QueueId,
+    /// Its name, if it is another topic than the job's.
+    pub(super) name: Option<Name>,
+    /// The job's topic, if it is another one.
+    pub(super) source: Option<Source>,
+}
+
+/// A job that is decided and whose records lie in entries.
+pub(super) struct Decided {
+    pub(super) placed: Vec<Placed>,
+    /// Which of `placed` lie in which entry.
+    pub(super) tickets: Vec<(Range<usize>, Ticket)>,
+}

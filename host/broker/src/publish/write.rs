@@ -1,0 +1,121 @@
+//! The records of placed messages.
+
+use std::ops::Range;
+
+use pointsman_model::record::{FLAG_UNIT_CONTINUES, Header, kind};
+use pointsman_model::{Term, limits};
+use pointsman_state_machine::command::PublishHead;
+
+use super::job::{Decided, Job, Placed, Spot};
+use crate::batcher::{Batcher, RecordWriter, Request};
+use crate::error::Error;
+
+/// Puts the records of placed messages into entries; all of them into one, unless several targets make that too large.
+pub(super) fn submit(
+    batcher: &std::sync::Arc<Batcher>,
+    term: Term,
+    job: &Job,
+    mut placed: Vec<Placed>,
+) -> Result<Decided, Error> {
+    let request = Request { tenant: job.tenant, term, deadline: job.deadline, ack: job.ack };
+    let chunks = chunks(job, &mut placed);
+    let whole = !job.atomic || chunks.len() <= 1;
+    if !whole {
+        return Err(too_large());
+    }
+    if job.atomic && placed.iter().any(|placed| placed.spots.is_err()) {
+        return Ok(Decided { placed, tickets: Vec::new() });
+    }
+    let mut tickets = Vec::with_capacity(chunks.len());
+    for range in chunks {
+        let body_bytes = placed[range.clone()].iter().map(|placed| bytes_of(job, placed)).sum();
+        let ticket = batcher.submit(request, body_bytes, |writer| {
+            let last = last_with_spots(&placed[range.clone()]);
+            for (at, placed) in placed[range.clone()].iter().enumerate() {
+                write(writer, job, placed, job.atomic && Some(at) != last);
+            }
+        });
+        match ticket {
+            Ok(ticket) => tickets.push((range, ticket)),
+            // What lies in an entry already is answered; the rest was surely not proposed.
+            Err(error) if !tickets.is_empty() => {
+                placed[range.start..].iter_mut().filter(|p| p.spots.is_ok()).for_each(|p| p.spots = Err(error.clone()));
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Decided { placed, tickets })
+}
+
+fn last_with_spots(placed: &[Placed]) -> Option<usize> {
+    placed.iter().rposition(|placed| !placed.spots().is_empty())
+}
+
+/// Payload that a message adds to an entry.
+fn bytes_of(job: &Job, placed: &Placed) -> usize {
+    job.messages[placed.message].body.len() * placed.spots().len()
+}
+
+fn too_large() -> Error {
+    Error::BatchTooLarge("with all its targets it is too large for one entry".into())
+}
+
+/// Ranges of messages that fit into one entry each. A message that alone does not is refused.
+fn chunks(job: &Job, placed: &mut [Placed]) -> Vec<Range<usize>> {
+    let mut chunks = Vec::with_capacity(1);
+    let (mut start, mut bytes, mut records) = (0, 0, 0);
+    for at in 0..placed.len() {
+        let (more_bytes, more_records) = (bytes_of(job, &placed[at]), placed[at].spots().len());
+        if more_bytes > limits::ENTRY_BYTES_MAX {
+            placed[at].spots = Err(too_large());
+            continue;
+        }
+        if bytes + more_bytes > limits::ENTRY_BYTES_MAX || records + more_records > limits::ENTRY_RECORDS_MAX {
+            chunks.push(start..at);
+            (start, bytes, records) = (at, 0, 0);
+        }
+        bytes += more_bytes;
+        records += more_records;
+    }
+    if records > 0 {
+        chunks.push(start..placed.len());
+    }
+    chunks
+}
+
+/// Writes the records of one message; several are one unit, and `continues` joins the next message to it.
+fn write(writer: &mut RecordWriter<'_>, job: &Job, placed: &Placed, continues: bool) {
+    let message = &job.messages[placed.message];
+    let spots = placed.spots();
+    let mut head = PublishHead {
+        content_type: message.content_type.as_deref(),
+        tag: message.tag.as_deref(),
+        keys: message.keys.iter().map(String::as_str).collect(),
+        ordering_key: message.ordering_key.as_deref(),
+        properties: message.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        ttl_ms: message.ttl_ms.unwrap_or_default(),
+        trace: message.trace.as_deref(),
+        placement: placed.placement,
+        judged: placed.judged.into_iter().collect(),
+        source: None,
+    };
+    for (at, spot) in spots.iter().enumerate() {
+        let unit = continues || at + 1 < spots.len();
+        head.source = spot.source;
+        writer.write(&header(job, message.priority, spot, unit), &head, &message.body);
+    }
+}
+
+fn header(job: &Job, priority: u8, spot: &Spot, unit: bool) -> Header {
+    Header {
+        kind: kind::PUBLISH,
+        flags: if unit { FLAG_UNIT_CONTINUES } else { 0 },
+        tenant: job.tenant,
+        topic: spot.topic,
+        queue: spot.queue,
+        priority,
+        generation: spot.generation,
+        born: job.born,
+    }
+}

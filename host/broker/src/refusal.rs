@@ -1,0 +1,40 @@
+//! What a refusal of `apply` means to a caller.
+
+use pointsman_state_machine::outcome::{Outcome, Refusal};
+
+use crate::error::Error;
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Stale(_) => Self::Overloaded("the configuration changed meanwhile".into()),
+            Refusal::TenantNotFound => Self::TenantNotFound,
+            Refusal::TopicNotFound(name) => Self::TopicNotFound(name),
+            Refusal::GroupNotFound => Self::GroupNotFound(String::new()),
+            Refusal::BindingNotFound => Self::BindingNotFound(String::new()),
+            Refusal::PluginNotFound(name) => Self::PluginNotFound(name),
+            Refusal::QueueNotFound(queue) => Self::invalid("/queue", format!("the topic has no queue {queue}")),
+            Refusal::FewerQueues(queues) => {
+                Self::invalid("/queues", format!("queues only grow, and there are {queues} already"))
+            }
+            Refusal::AlreadyExists(name) => Self::AlreadyExists(format!("`{name}` exists already")),
+            Refusal::InUse(users) => Self::InUse(users),
+            Refusal::PreconditionFailed => Self::PreconditionFailed,
+            Refusal::WrongSlot => Self::invalid("/slot", "the plugin is of another kind"),
+            Refusal::Malformed(detail) => Self::invalid("", detail),
+            other => Self::Internal(format!("refused: {other:?}")),
+        }
+    }
+}
+
+/// The outcome of a record, unless it was refused.
+///
+/// # Errors
+/// What the refusal means to a caller.
+pub(crate) fn accepted(outcome: Option<&Outcome>) -> Result<&Outcome, Error> {
+    match outcome {
+        Some(Outcome::Refused(refusal)) => Err(refusal.clone().into()),
+        Some(outcome) => Ok(outcome),
+        None => Err(Error::Internal("a record without an outcome".into())),
+    }
+}

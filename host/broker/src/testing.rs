@@ -1,0 +1,8 @@
+//! Ports for tests: a shard on the real state machine with everything in memory, and judges that are closures.
+
+pub mod fixture;
+mod judges;
+mod shard;
+
+pub use judges::{FakeJudges, FakePlugin};
+pub use shard::FakeShard;

@@ -1,0 +1,331 @@
+//! One shard without Raft and without disk: every proposal is committed and applied at once, or when the test says.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
+use pointsman_model::queue_entry::QueueEntry;
+use pointsman_model::record::{self, FRAME_HEADER_BYTES, Header, Record};
+use pointsman_model::time::SharedClock;
+use pointsman_model::{
+    GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+};
+use pointsman_state_machine::command::{ConfigPut, Expect, Object};
+use pointsman_state_machine::state::Retry;
+use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
+use tokio::sync::{oneshot, watch};
+
+use crate::ports::{Committed, Found, Proposal, ProposeError, ReadError, Shard};
+
+/// Rows in memory.
+#[derive(Default)]
+struct MemoryStore(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Store for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
+        let range = (Bound::Included(from.to_vec()), Bound::Excluded(to.to_vec()));
+        for (key, value) in self.0.range(range) {
+            if !visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Log {
+    machine: Machine,
+    store: MemoryStore,
+    queues: HashMap<(TopicId, QueueId), Vec<QueueEntry>>,
+    keys: HashMap<(TopicId, u64), Vec<(LogIndex, Ordinal)>>,
+    records: HashMap<LogPosition, Bytes>,
+    index: u64,
+    position: u64,
+    entries: Vec<u32>,
+}
+
+type Reply = oneshot::Sender<Result<Committed, ProposeError>>;
+
+#[derive(Default)]
+struct Held {
+    holding: bool,
+    proposals: VecDeque<(Proposal, Reply)>,
+    fail_next: Option<ProposeError>,
+}
+
+/// One shard without Raft and without disk.
+pub struct FakeShard {
+    id: ShardId,
+    clock: SharedClock,
+    term: RwLock<Option<Term>>,
+    log: RwLock<Log>,
+    held: Mutex<Held>,
+    applied: watch::Sender<LogIndex>,
+}
+
+impl FakeShard {
+    /// An empty shard that leads in term 1.
+    #[must_use]
+    pub fn new(id: ShardId, clock: SharedClock) -> Self {
+        let store = MemoryStore::default();
+        let machine = Machine::load(&store, id).expect("an empty state");
+        let log = Log {
+            machine,
+            store,
+            queues: HashMap::new(),
+            keys: HashMap::new(),
+            records: HashMap::new(),
+            index: 0,
+            position: 0,
+            entries: Vec::new(),
+        };
+        Self {
+            id,
+            clock,
+            term: RwLock::new(Some(Term(1))),
+            log: RwLock::new(log),
+            held: Mutex::default(),
+            applied: watch::Sender::new(LogIndex(0)),
+        }
+    }
+
+    /// Leads in another term, or in none.
+    pub fn set_term(&self, term: Option<u64>) {
+        *self.term.write() = term.map(Term);
+    }
+
+    /// Keeps proposals until [`Self::release`]. They have their place in the log, but are neither synced nor committed.
+    pub fn hold(&self) {
+        self.held.lock().holding = true;
+    }
+
+    /// Commits what is held, in order, and holds no more.
+    pub fn release(&self) {
+        let held = {
+            let mut held = self.held.lock();
+            held.holding = false;
+            std::mem::take(&mut held.proposals)
+        };
+        held.into_iter().for_each(|(proposal, reply)| self.commit(proposal, reply));
+    }
+
+    /// Commits what is held, in order, and goes on holding.
+    pub fn release_held(&self) {
+        let held = std::mem::take(&mut self.held.lock().proposals);
+        held.into_iter().for_each(|(proposal, reply)| self.commit(proposal, reply));
+    }
+
+    /// Changes every topic, then commits what is held: all of it was decided under a generation that is over.
+    pub fn release_after_change(&self) {
+        let (records, count) = self.touch_all_topics();
+        let records_crc = record::records_crc(&records).expect("whole");
+        let term = (*self.term.read()).expect("leads");
+        let (reply, _) = oneshot::channel();
+        self.commit(Proposal { term, count, records, records_crc, early: None }, reply);
+        self.release_held();
+    }
+
+    fn touch_all_topics(&self) -> (Bytes, u32) {
+        let log = self.log.read();
+        let mut records = bytes::BytesMut::new();
+        for topic in log.machine.state().topics.values() {
+            let mut config = topic.config.clone();
+            config.retention_ms += 1;
+            let object = Object::Topic { name: topic.name.to_string(), config };
+            let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object }).expect("a head");
+            let header = Header { kind: record::kind::CONFIG_PUT, tenant: topic.tenant, ..Header::default() };
+            record::encode(&mut records, &header, &head, &[]);
+        }
+        (records.freeze(), log.machine.state().topics.len() as u32)
+    }
+
+    /// Loses what is held: nobody hears what became of it.
+    pub fn lose_held(&self) {
+        let held = std::mem::take(&mut self.held.lock().proposals);
+        held.into_iter().for_each(|(_, reply)| drop(reply.send(Err(ProposeError::OutcomeUnknown))));
+    }
+
+    /// How many proposals are held.
+    pub fn held(&self) -> usize {
+        self.held.lock().proposals.len()
+    }
+
+    /// The next proposal fails like this.
+    pub fn fail_next(&self, error: ProposeError) {
+        self.held.lock().fail_next = Some(error);
+    }
+
+    /// Records of each entry so far.
+    pub fn entries(&self) -> Vec<u32> {
+        self.log.read().entries.clone()
+    }
+
+    /// Every record of a queue, in order.
+    pub fn messages(&self, topic: TopicId, queue: QueueId) -> Vec<Record> {
+        let log = self.log.read();
+        let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
+        entries.iter().map(|entry| record::decode(&log.records[&entry.position]).expect("whole")).collect()
+    }
+
+    fn commit(&self, proposal: Proposal, reply: Reply) {
+        let Some(term) = (*self.term.read()).filter(|term| *term == proposal.term) else {
+            let _ = reply.send(Err(ProposeError::NotLeader));
+            return;
+        };
+        if let Some(early) = &proposal.early {
+            early.fsynced(true);
+        }
+        assert_eq!(record::records_crc(&proposal.records), Ok(proposal.records_crc), "a wrong checksum");
+        assert_eq!(record::ranges(&proposal.records).count(), proposal.count as usize, "a wrong count");
+        let mut log = self.log.write();
+        log.index += 1;
+        let index = LogIndex(log.index);
+        let stamp = self.clock.wall();
+        let position = LogPosition(log.position);
+        let meta = EntryMeta { shard: self.id, term, index, stamp, position, segment_base: LogPosition(0) };
+        let log = &mut *log;
+        let applied = log.machine.apply(&log.store, &meta, &proposal.records).expect("applies");
+        for range in record::ranges(&proposal.records) {
+            let range = range.expect("whole");
+            let at = LogPosition(position.0 + FRAME_HEADER_BYTES + range.start as u64);
+            log.records.insert(at, proposal.records.slice(range));
+        }
+        log.position += FRAME_HEADER_BYTES + proposal.records.len() as u64;
+        log.entries.push(proposal.count);
+        for (key, value) in applied.writes {
+            match value {
+                Some(value) => drop(log.store.0.insert(key, value)),
+                None => drop(log.store.0.remove(&key)),
+            }
+        }
+        for append in applied.queue {
+            let queue = log.queues.entry((append.topic, append.queue)).or_default();
+            assert_eq!(queue.len() as u64, append.offset.0, "offsets are dense");
+            queue.push(append.entry);
+        }
+        for append in applied.keys {
+            log.keys.entry((append.topic, append.key_hash)).or_default().push(append.place);
+        }
+        self.applied.send_replace(index);
+        let _ = reply.send(Ok(Committed { term, index, stamp, outcomes: applied.outcomes }));
+    }
+}
+
+fn failed(error: &pointsman_state_machine::Error) -> ReadError {
+    ReadError::Storage(error.to_string())
+}
+
+impl Shard for FakeShard {
+    fn id(&self) -> ShardId {
+        self.id
+    }
+
+    fn leadership(&self) -> Option<Term> {
+        *self.term.read()
+    }
+
+    fn propose(&self, proposal: Proposal, reply: Reply) {
+        {
+            let mut held = self.held.lock();
+            if let Some(error) = held.fail_next.take() {
+                let _ = reply.send(Err(error));
+                return;
+            }
+            if let Some(early) = &proposal.early {
+                let next = self.log.read().index + 1 + held.proposals.len() as u64;
+                early.appended(proposal.term, LogIndex(next));
+            }
+            if held.holding {
+                held.proposals.push_back((proposal, reply));
+                return;
+            }
+        }
+        self.commit(proposal, reply);
+    }
+
+    fn state(&self) -> MappedRwLockReadGuard<'_, State> {
+        RwLockReadGuard::map(self.log.read(), |log| log.machine.state())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    fn queue(&self, topic: TopicId, queue: QueueId, from: QueueOffset, max: usize) -> Result<Vec<QueueEntry>, ReadError> {
+        let log = self.log.read();
+        let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
+        Ok(entries.iter().skip(from.0 as usize).take(max).copied().collect())
+    }
+
+    fn offset_after(&self, topic: TopicId, queue: QueueId, place: (LogIndex, Ordinal)) -> Result<QueueOffset, ReadError> {
+        let log = self.log.read();
+        let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
+        Ok(QueueOffset(entries.partition_point(|entry| entry.log_place() <= place) as u64))
+    }
+
+    fn offset_at(&self, topic: TopicId, queue: QueueId, time: Timestamp) -> Result<QueueOffset, ReadError> {
+        let log = self.log.read();
+        let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
+        Ok(QueueOffset(entries.partition_point(|entry| entry.stamp < time) as u64))
+    }
+
+    fn record(&self, entry: &QueueEntry) -> Result<Record, ReadError> {
+        let log = self.log.read();
+        let bytes = log.records.get(&entry.position).ok_or_else(|| ReadError::Storage("no record there".into()))?;
+        record::decode(bytes).map_err(|error| ReadError::Storage(error.to_string()))
+    }
+
+    fn find(&self, term: Term, index: LogIndex, ordinal: Ordinal) -> Result<Option<Found>, ReadError> {
+        let log = self.log.read();
+        for entries in log.queues.values() {
+            let at = entries.iter().position(|e| (e.term, e.index, e.ordinal) == (term, index, ordinal));
+            if let Some(at) = at {
+                let record = record::decode(&log.records[&entries[at].position]).expect("whole");
+                return Ok(Some(Found { record, offset: QueueOffset(at as u64), stored_at: entries[at].stamp }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn by_key(&self, topic: TopicId, key_hash: u64, max: usize) -> Result<Vec<(LogIndex, Ordinal)>, ReadError> {
+        let log = self.log.read();
+        let places = log.keys.get(&(topic, key_hash)).map(Vec::as_slice).unwrap_or_default();
+        Ok(places.iter().rev().take(max).copied().collect())
+    }
+
+    fn due(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<Retry>, ReadError> {
+        let log = self.log.read();
+        log.machine.due(&log.store, group, now, max).map_err(|error| failed(&error))
+    }
+
+    fn next_due(&self, group: GroupId) -> Result<Option<Timestamp>, ReadError> {
+        let log = self.log.read();
+        log.machine.next_due(&log.store, group).map_err(|error| failed(&error))
+    }
+
+    fn retry(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<Retry>, ReadError> {
+        let log = self.log.read();
+        log.machine.retry(&log.store, group, topic, queue, offset).map_err(|error| failed(&error))
+    }
+
+    fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {
+        let log = self.log.read();
+        let bytes = log.machine.plugin_bytes(&log.store, tenant, digest).map_err(|error| failed(&error))?;
+        Ok(bytes.map(Bytes::from))
+    }
+
+    fn applied(&self) -> watch::Receiver<LogIndex> {
+        self.applied.subscribe()
+    }
+}
