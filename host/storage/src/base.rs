@@ -80,7 +80,13 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let base = Base { term: Term(3), index: LogIndex(u64::MAX), end: LogPosition(1 << 40), stamp: Timestamp(5), crc: u32::MAX };
+        let base = Base {
+            term: Term(3),
+            index: LogIndex(u64::MAX),
+            end: LogPosition(1 << 40),
+            stamp: Timestamp(5),
+            crc: u32::MAX,
+        };
         assert_eq!(Base::decode(&base.encode()), base);
     }
 }

@@ -118,8 +118,11 @@ impl Slots {
         for place in 0..2 {
             let mut bytes = [0; SLOT_BYTES];
             file.read_up_to(&mut bytes, place * SLOT_DISTANCE_BYTES).map_err(Error::io("read", path))?;
-            let slot = Slot::decode(&bytes, kind, owner)
-                .map_err(|found| Error::UnknownFormat { path: path.to_owned(), found, known: FORMAT })?;
+            let slot = Slot::decode(&bytes, kind, owner).map_err(|found| Error::UnknownFormat {
+                path: path.to_owned(),
+                found,
+                known: FORMAT,
+            })?;
             newest = match (newest, slot) {
                 (Some(a), Some(b)) => Some(if a.counter >= b.counter { a } else { b }),
                 (a, b) => a.or(b),

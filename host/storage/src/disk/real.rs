@@ -31,7 +31,8 @@ impl Disk for RealDisk {
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
             let name = entry?.file_name();
-            names.push(name.into_string().map_err(|name| io::Error::other(format!("{} is not UTF-8", name.display())))?);
+            names
+                .push(name.into_string().map_err(|name| io::Error::other(format!("{} is not UTF-8", name.display())))?);
         }
         names.sort_unstable();
         Ok(names)

@@ -126,7 +126,8 @@ impl SimDisk {
     fn fault(&self, call: Call, path: &Path) -> Option<Fault> {
         let mut injections = self.0.injections.lock();
         let text = path.to_string_lossy();
-        let hit = injections.iter_mut().find(|one| one.call == call && text.contains(one.path_contains) && one.times > 0)?;
+        let hit =
+            injections.iter_mut().find(|one| one.call == call && text.contains(one.path_contains) && one.times > 0)?;
         if hit.skip > 0 {
             hit.skip -= 1;
             return None;

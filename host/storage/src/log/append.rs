@@ -44,24 +44,21 @@ impl Place {
 
 impl Inner {
     pub(crate) fn append(&self, frames: Vec<Frame>, on_flushed: OnFlushed) -> Result<(), Error> {
-        let mut tickets = Vec::new();
         let mut state = self.state.lock();
         self.check_writable(&state)?;
         check_order(&state, &frames)?;
         let spares = self.reserve(&mut state, frames.iter().map(|frame| frame.bytes() as u64))?;
         let mut spares = spares.into_iter();
         for frame in frames {
+            // Before the writer can see the frame, so that a ticket hears of its sync last.
             if let Some(ticket) = &frame.ticket {
-                tickets.push((Arc::clone(ticket), frame.term, frame.index));
+                ticket.appended(frame.term, frame.index);
             }
             self.accept(&mut state, frame, &mut spares);
         }
         state.queue.push_back(Job::Call(on_flushed));
         drop(state);
         self.queued.notify_one();
-        for (ticket, term, index) in tickets {
-            ticket.appended(term, index);
-        }
         Ok(())
     }
 
@@ -155,9 +152,14 @@ impl Inner {
         if place.put(frame.bytes() as u64, self.config.segment_bytes)
             && let Some(spare) = spares.next()
         {
-            let previous = state.tail_entry.map(|tail| Predecessor { term: tail.term, index: tail.index, crc: tail.crc });
-            let header =
-                SegmentHeader { segment_bytes: self.config.segment_bytes, base: position, base_index: frame.index, previous };
+            let previous =
+                state.tail_entry.map(|tail| Predecessor { term: tail.term, index: tail.index, crc: tail.crc });
+            let header = SegmentHeader {
+                segment_bytes: self.config.segment_bytes,
+                base: position,
+                base_index: frame.index,
+                previous,
+            };
             state.segments.push_back(Segment::empty(position, frame.index));
             state.queue.push_back(Job::Open(header, spare));
         }

@@ -245,7 +245,9 @@ impl Inner {
         self.disk.set_read_only(&path, true).map_err(Error::io("make read-only", &path))?;
         let source = self.open_source(base, end)?;
         let mut state = self.state.lock();
-        if let Some(segment) = state.segments.iter_mut().find(|segment| segment.base == base && segment.next_index == next_index) {
+        if let Some(segment) =
+            state.segments.iter_mut().find(|segment| segment.base == base && segment.next_index == next_index)
+        {
             (segment.sealed, segment.source) = (true, Some(source));
         }
         Ok(())
@@ -257,7 +259,11 @@ impl Inner {
         let at = found.filter(|at| at + 1 < state.segments.len()).ok_or(Error::NotInLog { index: LogIndex(0) })?;
         let segment = &state.segments[at];
         let last = LogIndex(segment.next_index.0.saturating_sub(1));
-        if Self::is_durable(state, last) { Ok((at, segment.next_index, segment.end)) } else { Err(Error::NotInLog { index: last }) }
+        if Self::is_durable(state, last) {
+            Ok((at, segment.next_index, segment.end))
+        } else {
+            Err(Error::NotInLog { index: last })
+        }
     }
 }
 

@@ -36,7 +36,11 @@ pub(crate) enum Stop {
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         // A file that ends early is no failure of the disk, it is a frame that is not all there.
-        if error.kind() == io::ErrorKind::UnexpectedEof { Self::Bad(Bad::Frame("the file ends early")) } else { Self::Io(error) }
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Self::Bad(Bad::Frame("the file ends early"))
+        } else {
+            Self::Io(error)
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl FrameKind {
     }
 }
 
-/// Waits for a proposed entry on this node; never written.
+/// Waits for a proposed entry on this node; never written. Both calls must be quick and must not call the log.
 pub trait Ticket: Send + Sync {
     /// The entry has its place in the log, and is not durable yet.
     fn appended(&self, term: Term, index: LogIndex);

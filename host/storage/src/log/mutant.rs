@@ -49,7 +49,11 @@ impl Inner {
     }
 
     /// The callbacks that are still to be called after the sync.
-    pub(crate) fn mutated_calls(&self, frames: &[(Frame, [u8; FRAME_HEADER_BYTES])], calls: Vec<OnFlushed>) -> Vec<OnFlushed> {
+    pub(crate) fn mutated_calls(
+        &self,
+        frames: &[(Frame, [u8; FRAME_HEADER_BYTES])],
+        calls: Vec<OnFlushed>,
+    ) -> Vec<OnFlushed> {
         if !self.mutated(Mutant::AckBeforeSync) {
             return calls;
         }

@@ -5,12 +5,12 @@ use std::ops::Range;
 use bytes::Bytes;
 use pointsman_model::ids::{LogIndex, LogPosition, Term};
 
+use super::Inner;
 use super::cursor::{Cursor, Stop};
 use super::frame::{Frame, FrameHeader, Location};
 use super::segment::{Mark, Segment, Source, path, push_mark};
 use super::segment_header::HEADER_PAGE_BYTES;
 use super::state::State;
-use super::Inner;
 use crate::Error;
 
 /// A segment as a reader took it, free of the lock.
@@ -58,7 +58,9 @@ impl Inner {
                 return if out.is_empty() { Err(error) } else { Ok(out) };
             }
             match out.last() {
-                Some(frame) if room > 0 && frame.index.next() < end && out.len() > before => next = Some(frame.index.next()),
+                Some(frame) if room > 0 && frame.index.next() < end && out.len() > before => {
+                    next = Some(frame.index.next())
+                }
                 _ => return Ok(out),
             }
         }
@@ -70,7 +72,8 @@ impl Inner {
         if let Some(bytes) = state.tail.bytes_at(position, length) {
             return Ok(bytes);
         }
-        let at = state.segments.partition_point(|segment| segment.base <= position).checked_sub(1).ok_or_else(missing)?;
+        let at =
+            state.segments.partition_point(|segment| segment.base <= position).checked_sub(1).ok_or_else(missing)?;
         let segment = &state.segments[at];
         let end = position.0.checked_add(length as u64).ok_or_else(missing)?;
         if end > segment.end.0 {
@@ -234,7 +237,13 @@ impl Inner {
     }
 
     /// Reads and verifies frames of one segment.
-    fn read_file(&self, view: &View, range: Range<LogIndex>, room: &mut usize, out: &mut Vec<Frame>) -> Result<(), Error> {
+    fn read_file(
+        &self,
+        view: &View,
+        range: Range<LogIndex>,
+        room: &mut usize,
+        out: &mut Vec<Frame>,
+    ) -> Result<(), Error> {
         let mut cursor = self.find(view, range.start)?;
         let mut next = range.start;
         while next < range.end.min(view.next_index) {

@@ -197,8 +197,7 @@ fn check_length(
     file_end: LogPosition,
 ) -> Result<(), Error> {
     let Some(next) = next.filter(|next| next.header.base > file_end) else { return Ok(()) };
-    let extent =
-        Extent { path: &this.path, header: &this.header, durable: this.header.base, limit: file_end };
+    let extent = Extent { path: &this.path, header: &this.header, durable: this.header.base, limit: file_end };
     let expected = scan(file, config.owner(), &extent)?.segment.next_index;
     Err(Error::SegmentMissing { path: next.path.clone(), expected, found: next.header.base_index })
 }
@@ -218,7 +217,14 @@ fn check_follows(this: &Found, next: &Found, last: Option<TailEntry>) -> Result<
         Some(last) if last.index.next() < next.header.base_index => {
             Err(Error::SegmentMissing { path, expected: last.index.next(), found: next.header.base_index })
         }
-        _ => Err(Error::Foreign { path, reason: if this.header.base < next.header.base { "it does not follow the segment before" } else { "it overlaps another segment" } }),
+        _ => Err(Error::Foreign {
+            path,
+            reason: if this.header.base < next.header.base {
+                "it does not follow the segment before"
+            } else {
+                "it overlaps another segment"
+            },
+        }),
     }
 }
 
@@ -230,8 +236,12 @@ fn is_left_over(walk: &Walk, purged: Option<Base>) -> bool {
     }
     match purged {
         None => walk.segments.len() == 1 && segment.is_empty(),
-        Some(base) if segment.is_empty() => segment.base_index != base.index.next() && walk.last.is_none_or(|l| l.index < base.index),
-        Some(base) => walk.last.is_none_or(|last| last.index < base.index || (last.index == base.index && segment.end != base.end)),
+        Some(base) if segment.is_empty() => {
+            segment.base_index != base.index.next() && walk.last.is_none_or(|l| l.index < base.index)
+        }
+        Some(base) => walk
+            .last
+            .is_none_or(|last| last.index < base.index || (last.index == base.index && segment.end != base.end)),
     }
 }
 
@@ -319,12 +329,15 @@ fn rewrite(file: &dyn DiskFile, path: &Path, from: u64, to: u64) -> Result<(), E
 /// The end of the bytes that are not zero, from `from` to the end of the file; `from` if there are none.
 fn last_nonzero(file: &dyn DiskFile, path: &Path, from: u64, len: u64) -> Result<u64, Error> {
     const STEP_BYTES: usize = 256 << 10;
-    let mut buffer = vec![0; STEP_BYTES];
+    let (mut buffer, zeros) = (vec![0; STEP_BYTES], vec![0; STEP_BYTES]);
     let (mut at, mut end) = (from, from);
     while at < len {
         let wanted = STEP_BYTES.min((len - at) as usize);
         let read = file.read_up_to(&mut buffer[..wanted], at).map_err(Error::io("read", path))?;
-        if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+        // Almost always all zero, which comparing memory tells much faster than looking for a byte.
+        if buffer[..read] != zeros[..read]
+            && let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0)
+        {
             end = at + last as u64 + 1;
         }
         if read < wanted {

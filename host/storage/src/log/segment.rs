@@ -60,7 +60,15 @@ pub(crate) struct Segment {
 impl Segment {
     /// A segment without frames.
     pub(crate) fn empty(base: LogPosition, base_index: LogIndex) -> Self {
-        Self { base, base_index, end: base, next_index: base_index, source: None, sealed: false, marks: Some(Vec::new()) }
+        Self {
+            base,
+            base_index,
+            end: base,
+            next_index: base_index,
+            source: None,
+            sealed: false,
+            marks: Some(Vec::new()),
+        }
     }
 
     /// Path of its file.

@@ -56,7 +56,11 @@ impl Spare {
     }
 
     fn refused(error: io::Error, path: &Path, len: u64) -> Error {
-        if is_no_space(&error) { Error::DiskFull { path: path.to_owned(), needed: len } } else { Error::io("reserve", path)(error) }
+        if is_no_space(&error) {
+            Error::DiskFull { path: path.to_owned(), needed: len }
+        } else {
+            Error::io("reserve", path)(error)
+        }
     }
 
     /// Length of the file.

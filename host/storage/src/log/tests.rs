@@ -73,12 +73,10 @@ fn what_was_appended_is_read_back_before_and_after_a_restart() {
         assert_eq!(log.read(indexes(0..100), usize::MAX).expect("read"), frames);
         assert_eq!(log.segments(), segments);
         assert_eq!(log.read(indexes(30..40), 1).expect("read"), frames[29..30]);
-        assert_eq!(log.term_starts(LogIndex(1), LogIndex(60)).expect("terms"), [
-            (Term(1), LogIndex(1)),
-            (Term(2), LogIndex(20)),
-            (Term(3), LogIndex(40)),
-            (Term(4), LogIndex(60))
-        ]);
+        assert_eq!(
+            log.term_starts(LogIndex(1), LogIndex(60)).expect("terms"),
+            [(Term(1), LogIndex(1)), (Term(2), LogIndex(20)), (Term(3), LogIndex(40)), (Term(4), LogIndex(60))]
+        );
         for segment in log.full_segments() {
             log.seal(segment.base).expect("seal");
         }
@@ -99,7 +97,8 @@ fn what_was_appended_is_read_back_before_and_after_a_restart() {
 fn a_frame_longer_than_a_segment_has_its_own() {
     let dir = tempfile::tempdir().expect("tempdir");
     let config = config(dir.path(), 16 << 10);
-    let frames: Vec<Frame> = [10, 100_000, 10, 50_000, 60_000, 5].into_iter().zip(1..).map(|(n, i)| sized(1, i, n)).collect();
+    let frames: Vec<Frame> =
+        [10, 100_000, 10, 50_000, 60_000, 5].into_iter().zip(1..).map(|(n, i)| sized(1, i, n)).collect();
     let (log, _) = open(&config);
     append(&log, frames.clone());
     assert_eq!(log.segments().iter().map(|s| s.first_index.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
@@ -137,10 +136,10 @@ fn truncated_entries_are_gone_and_replaced() {
         drop(log);
         let (log, report) = open(&config);
         assert_eq!(report.torn_bytes, 0, "{last}");
-        assert_eq!(log.read(indexes(last..99), usize::MAX).expect("read"), [
-            frames[last as usize - 1].clone(),
-            sized(2, last + 1, 50)
-        ]);
+        assert_eq!(
+            log.read(indexes(last..99), usize::MAX).expect("read"),
+            [frames[last as usize - 1].clone(), sized(2, last + 1, 50)]
+        );
         assert_eq!(log.segments(), segments);
     }
 }
@@ -261,7 +260,10 @@ fn missing_foreign_and_swapped_segments_are_refused_by_name() {
     check(|error| matches!(error, Error::SegmentMissing { .. } | Error::DamagedFile { .. }));
     std::fs::write(&paths[0], &first).expect("write");
     let other = LogConfig { cluster: [8; 16], ..config.clone() };
-    assert!(matches!(CommitLog::open(Arc::new(RealDisk), other), Err(Error::DamagedFile { .. } | Error::Foreign { .. })));
+    assert!(matches!(
+        CommitLog::open(Arc::new(RealDisk), other),
+        Err(Error::DamagedFile { .. } | Error::Foreign { .. })
+    ));
     open(&config);
 }
 

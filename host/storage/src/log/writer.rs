@@ -50,7 +50,9 @@ impl Batch {
         let mut bytes = 0;
         loop {
             match queue.front() {
-                Some(Job::Write(frame, _)) if batch.frames.is_empty() || bytes + frame.bytes() <= limits::GROUP_COMMIT_BYTES_MAX => {
+                Some(Job::Write(frame, _))
+                    if batch.frames.is_empty() || bytes + frame.bytes() <= limits::GROUP_COMMIT_BYTES_MAX =>
+                {
                     bytes += frame.bytes();
                 }
                 Some(Job::Call(_)) => {}
@@ -109,7 +111,9 @@ impl Inner {
     fn write(&self, writer: &mut Writer, frames: &[(Frame, [u8; FRAME_HEADER_BYTES])]) -> Result<(), Error> {
         let (Some((first, _)), Some((last, _))) = (frames.first(), frames.last()) else { return Ok(()) };
         let owner = self.config.owner();
-        let Some(active) = &mut writer.active else { unreachable!("a frame is queued behind the opening of its segment") };
+        let Some(active) = &mut writer.active else {
+            unreachable!("a frame is queued behind the opening of its segment")
+        };
         assert_eq!(active.base, first.location.segment_base, "a frame is written to its own segment");
         assert_eq!(active.durable, first.location.position, "frames follow each other without a gap");
         let path = path(&self.config.segments_dir(), active.base);
@@ -125,7 +129,10 @@ impl Inner {
         let slot = Watermark { counter: active.counter + 1, position: watermark };
         let offset = file_offset(active.base, first.location.position);
         active.file.write_all_vectored_at(&mut slices, offset).map_err(Error::io("write", &path))?;
-        active.file.write_all_at(&slot.encode(&owner, active.base), slot.offset()).map_err(Error::io("write", &path))?;
+        active
+            .file
+            .write_all_at(&slot.encode(&owner, active.base), slot.offset())
+            .map_err(Error::io("write", &path))?;
         self.sync(&*active.file).map_err(Error::io("sync", &path))?;
         active.counter += 1;
         active.durable = last.end();
@@ -179,7 +186,12 @@ impl Inner {
     }
 
     /// Ends all writing: everything queued fails, and so does every later call.
-    pub(crate) fn poison(&self, error: Error, frames: Vec<(Frame, [u8; FRAME_HEADER_BYTES])>, calls: Vec<OnFlushed>) -> Error {
+    pub(crate) fn poison(
+        &self,
+        error: Error,
+        frames: Vec<(Frame, [u8; FRAME_HEADER_BYTES])>,
+        calls: Vec<OnFlushed>,
+    ) -> Error {
         let cause = Arc::new(error);
         tracing::error!(log.dir = %self.config.dir.display(), error = %cause, "writing to the log stopped");
         let mut state = self.state.lock();

@@ -40,10 +40,11 @@ pub(crate) struct Effort {
     pub(crate) violations_max: usize,
 }
 
-pub(crate) const EFFORT: Effort = Effort { steps: 60, states_max: 450, random: 6, second_every: 40, violations_max: 20 };
+pub(crate) const EFFORT: Effort =
+    Effort { steps: 60, states_max: 330, random: 6, second_every: 50, violations_max: 20 };
 
 pub(crate) fn setting(seed: u64) -> Setting {
-    Setting { zero_ahead: seed % 2 == 0, tail_cache_bytes: if seed % 3 == 0 { 4_096 } else { 0 }, mutant: None }
+    Setting { zero_ahead: seed.is_multiple_of(2), tail_cache_bytes: if seed.is_multiple_of(3) { 4_096 } else { 0 }, mutant: None }
 }
 
 impl Outcome {
@@ -70,7 +71,8 @@ impl Outcome {
         let mut states: Vec<(usize, Choice)> = Vec::new();
         for (at, (world, _)) in pictures.iter().enumerate() {
             let atoms = world.atoms();
-            states.extend(choices(&atoms, seed << 20 | at as u64, effort.random).into_iter().map(|choice| (at, choice)));
+            states
+                .extend(choices(&atoms, seed << 20 | at as u64, effort.random).into_iter().map(|choice| (at, choice)));
         }
         // A stride that shares no factor with the number of states visits each of them once, far apart.
         let stride = (states.len() * 5 / 8 + 1..).find(|n| gcd(*n, states.len()) == 1).unwrap_or(1);
@@ -85,7 +87,15 @@ impl Outcome {
     }
 
     /// True if the state was new.
-    fn recover_one(&mut self, seed: u64, at: usize, choice: Choice, picture: &Picture, setting: &Setting, effort: Effort) -> bool {
+    fn recover_one(
+        &mut self,
+        seed: u64,
+        at: usize,
+        choice: Choice,
+        picture: &Picture,
+        setting: &Setting,
+        effort: Effort,
+    ) -> bool {
         let (world, expect) = picture;
         let (crashed, rows) = world.crash(&world.atoms(), choice);
         let promises = pointsman_model::hash::hash(format!("{expect:?}").as_bytes());
@@ -98,14 +108,22 @@ impl Outcome {
             self.violations.push(format!("(seed {seed}, operation {at}, {choice:?}) {violation}"));
             return true;
         }
-        if self.states % effort.second_every == 0 {
+        if self.states.is_multiple_of(effort.second_every) {
             self.crash_again(seed, at, choice, crashed, expect, setting);
         }
         true
     }
 
     /// Recovers a state, uses it, and crashes at every operation of that.
-    fn crash_again(&mut self, seed: u64, at: usize, choice: Choice, crashed: crate::disk::sim::World, expect: &Expect, setting: &Setting) {
+    fn crash_again(
+        &mut self,
+        seed: u64,
+        at: usize,
+        choice: Choice,
+        crashed: crate::disk::sim::World,
+        expect: &Expect,
+        setting: &Setting,
+    ) {
         let lost_sizes = sizes_lost(&crashed, expect, setting);
         let mut run = Run::on(SimDisk::with(crashed), expect.clone(), setting.clone(), seed ^ 0x5EC0);
         run.picture_everything();
@@ -119,7 +137,8 @@ impl Outcome {
             run.save_vote()
         });
         if let Err(error) = done {
-            self.violations.push(format!("(seed {seed}, operation {at}, {choice:?}) cannot go on after recovery: {error}"));
+            self.violations
+                .push(format!("(seed {seed}, operation {at}, {choice:?}) cannot go on after recovery: {error}"));
             return;
         }
         for (second, (world, expect)) in run.finish().iter().enumerate() {
@@ -170,7 +189,9 @@ pub(crate) fn faults(seed: u64) -> Vec<Injection> {
         0 => every(Call::Write, "", Fault::Short, 4).collect(),
         1 => every(Call::Sync, "", Fault::Kill, 6).collect(),
         2 => every(Call::Sync, "log", error, 4).chain(every(Call::Sync, "vote", error, 1)).collect(),
-        _ => every(Call::Sync, "base", error, 1).chain(every(Call::Write, "", Fault::Error(io::ErrorKind::StorageFull), 9)).collect(),
+        _ => every(Call::Sync, "base", error, 1)
+            .chain(every(Call::Write, "", Fault::Error(io::ErrorKind::StorageFull), 9))
+            .collect(),
     }
 }
 
@@ -186,7 +207,10 @@ fn nothing_promised_is_lost_by_a_power_cut() {
             outcome.explore_faults(seed, &setting(seed), effort, &faults(seed));
         }
     }
-    println!("{} states, {} second crashes, {} restarts; {:?}", outcome.states, outcome.second, outcome.starts, outcome.rows);
+    println!(
+        "{} states, {} second crashes, {} restarts; {:?}",
+        outcome.states, outcome.second, outcome.starts, outcome.rows
+    );
     assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
     if only.is_none() {
         assert!(outcome.states >= 5_000, "{} states are too few", outcome.states);

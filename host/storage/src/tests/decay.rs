@@ -86,7 +86,11 @@ fn judge(decay: &mut Decay, bad: World, frames: &[Frame], in_doubt: bool, settin
     } else if found.is_err() {
         decay.named += 1;
     } else {
-        decay.silent.push(format!("{name}: {} entries of {} are left", found.map_or(0, |found| found.len()), frames.len()));
+        decay.silent.push(format!(
+            "{name}: {} entries of {} are left",
+            found.map_or(0, |found| found.len()),
+            frames.len()
+        ));
     }
 }
 
@@ -118,7 +122,14 @@ fn a_zeroed_sector_below_the_watermark_is_named() {
             }
             let at = segment.base.0 + sector * 512;
             let hit = frames.iter().rfind(|frame| frame.location.position.0 <= at).expect("a frame");
-            judge(&mut decay, bad, &frames, hit.index.0 + 1 >= doubt_from, &setting, &format!("sector {sector} of {segment:?}"));
+            judge(
+                &mut decay,
+                bad,
+                &frames,
+                hit.index.0 + 1 >= doubt_from,
+                &setting,
+                &format!("sector {sector} of {segment:?}"),
+            );
         }
     }
     assert!(decay.silent.is_empty(), "{:#?}", decay.silent);

@@ -46,7 +46,7 @@ fn a_vote_that_is_not_synced_is_found() {
 #[test]
 fn a_base_that_is_not_synced_is_found() {
     let lie = [always(Call::Sync, "base", Fault::Lie)];
-    check("a segment is missing", |outcome, seed| outcome.explore_faults(seed, &setting(seed), EFFORT, &lie));
+    check("purged None, promised", |outcome, seed| outcome.explore_faults(seed, &setting(seed), EFFORT, &lie));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use pointsman_model::time::Timestamp;
 use super::oracle::{DIR, Expect, Setting, open_vote, read_all};
 use super::random::Random;
 use crate::base::Base;
-use crate::disk::sim::{SimDisk, World};
 use crate::disk::ensure_dir;
+use crate::disk::sim::{SimDisk, World};
 use crate::log::{CommitLog, Frame, FrameKind};
 use crate::vote::{Vote, VoteFile};
 

@@ -170,7 +170,12 @@ impl World {
             *inode = Arc::new(after);
         }
         for (id, dir) in &mut world.dirs {
-            let kept = |op| atoms.iter().zip(&picks).any(|(atom, pick)| atom.what == What::Entry(*id) && atom.ops[0] == op && *pick > 0);
+            let kept = |op| {
+                atoms
+                    .iter()
+                    .zip(&picks)
+                    .any(|(atom, pick)| atom.what == What::Entry(*id) && atom.ops[0] == op && *pick > 0)
+            };
             let after = dir.after(kept);
             let dir = Arc::make_mut(dir);
             dir.pending.clear();
@@ -219,7 +224,7 @@ fn pick(atoms: &[Atom], choice: Choice) -> Vec<usize> {
                 What::Sector(id, sector) => id << 32 | (sector / 8),
                 What::Len(id) | What::Mode(id) | What::Entry(id) => id << 32 | 0xFFFF_0000 | at as u64,
             };
-            if mix(seed ^ place) % 2 == 0 { 0 } else { atom.ops.len() }
+            if mix(seed ^ place).is_multiple_of(2) { 0 } else { atom.ops.len() }
         }
         Choice::Random(seed) => (mix(seed ^ (at as u64) << 20) % (atom.ops.len() as u64 + 1)) as usize,
     };
@@ -293,7 +298,9 @@ fn rows(world: &World, atoms: &[Atom], picks: &[usize]) -> BTreeSet<Row> {
             }
             (What::Len(_), Some(OpKind::Reserve(_))) if gone => out.insert(Row::ReserveLost),
             (What::Entry(_), Some(OpKind::Create)) if gone => out.insert(Row::CreateMissing),
-            (What::Entry(dir), Some(OpKind::Create)) => is_empty_after(world, atoms, picks, dir, atom.ops[0]) && out.insert(Row::CreateEmpty),
+            (What::Entry(dir), Some(OpKind::Create)) => {
+                is_empty_after(world, atoms, picks, dir, atom.ops[0]) && out.insert(Row::CreateEmpty)
+            }
             (What::Entry(_), Some(OpKind::Rename)) if gone => out.insert(Row::RenameUndone),
             (What::Entry(_), Some(OpKind::Unlink)) if gone => out.insert(Row::UnlinkUndone),
             (What::Entry(_), Some(OpKind::CreateDir)) if gone => out.insert(Row::DirMissing),

@@ -12,7 +12,12 @@ fn owner() -> Owner {
 fn sample() -> Frame {
     let mut records = BytesMut::new();
     for body in [&b"first body"[..], b"", b"third"] {
-        record::encode(&mut records, &record::Header { kind: record::kind::PUBLISH, ..Default::default() }, b"head", body);
+        record::encode(
+            &mut records,
+            &record::Header { kind: record::kind::PUBLISH, ..Default::default() },
+            b"head",
+            body,
+        );
     }
     let records = records.freeze();
     Frame {
