@@ -11,21 +11,12 @@ use std::{env, fs};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Crates whose components are embedded; `build.rs` writes `$OUT_DIR/<name>.wasm` for each.
-const PLUGINS: [&str; 7] = [
-    "tags",
-    "hash",
-    "by-event",
-    "route-by-repository",
-    "misbehave-filter",
-    "misbehave-selector",
-    "toolchain-filter",
-];
+const PLUGINS: [&str; 7] =
+    ["tags", "hash", "by-event", "route-by-repository", "misbehave-filter", "misbehave-selector", "toolchain-filter"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
-    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?)
-        .join("../..")
-        .canonicalize()?;
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
     for watched in ["plugins", "plugin-sdk", "wit"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
@@ -35,10 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let target_dir = target_dir(&out_dir).join("plugins");
     build(&root, &target_dir)?;
     for name in PLUGINS {
-        let module = target_dir
-            .join(TARGET)
-            .join("release")
-            .join(format!("{}.wasm", name.replace('-', "_")));
+        let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
         let module = fs::read(&module).map_err(|error| format!("{}: {error}", module.display()))?;
         let component = wit_component::ComponentEncoder::default()
             .validate(true)
@@ -52,59 +40,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The outer target directory: the one above `OUT_DIR` that cargo marked. Cargo does not tell build scripts.
 fn target_dir(out_dir: &Path) -> PathBuf {
-    let marked = out_dir
-        .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").is_file());
+    let marked = out_dir.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
     marked.unwrap_or(out_dir).to_owned()
 }
 
 fn build(root: &Path, target_dir: &Path) -> Result<(), Box<dyn Error>> {
     let mut cargo = Command::new(env::var("CARGO")?);
     cargo.current_dir(root.join("plugins"));
-    cargo
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--workspace",
-            "--target",
-            TARGET,
-            "--target-dir",
-        ])
-        .arg(target_dir);
+    cargo.args(["build", "--release", "--locked", "--workspace", "--target", TARGET, "--target-dir"]).arg(target_dir);
     // What cargo tells this script about the outer build must not steer the inner one.
     for (name, _) in env::vars_os() {
         let Some(name) = name.to_str() else { continue };
-        let keep = [
-            "CARGO_HOME",
-            "CARGO_MAKEFLAGS",
-            "RUSTUP_HOME",
-            "RUSTUP_TOOLCHAIN",
-            "RUSTUP_AUTO_INSTALL",
-        ];
-        let network = [
-            "CARGO_NET_",
-            "CARGO_HTTP_",
-            "CARGO_REGISTRIES_",
-            "CARGO_REGISTRY_",
-            "CARGO_SOURCE_",
-        ];
-        let outer =
-            name.starts_with("CARGO") || name.starts_with("RUST") || name.starts_with("CLIPPY");
-        if outer && !keep.contains(&name) && !network.iter().any(|prefix| name.starts_with(prefix))
-        {
+        let keep = ["CARGO_HOME", "CARGO_MAKEFLAGS", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "RUSTUP_AUTO_INSTALL"];
+        let network = ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
+        let outer = name.starts_with("CARGO") || name.starts_with("RUST") || name.starts_with("CLIPPY");
+        if outer && !keep.contains(&name) && !network.iter().any(|prefix| name.starts_with(prefix)) {
             cargo.env_remove(name);
         }
     }
-    for name in [
-        "TARGET",
-        "HOST",
-        "PROFILE",
-        "OPT_LEVEL",
-        "DEBUG",
-        "NUM_JOBS",
-        "OUT_DIR",
-    ] {
+    for name in ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR"] {
         cargo.env_remove(name);
     }
     // The same bytes, hence the same digest, wherever the repository and cargo's home are.
@@ -116,11 +70,7 @@ fn build(root: &Path, target_dir: &Path) -> Result<(), Box<dyn Error>> {
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     let output = cargo.output()?;
     if !output.status.success() {
-        return Err(format!(
-            "building plugins/ failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        )
-        .into());
+        return Err(format!("building plugins/ failed:\n{}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(())
 }
@@ -137,21 +87,10 @@ fn ensure_target() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let sysroot = print(&["--print", "sysroot"])?;
-    let from_sysroot = || {
-        Path::new(&sysroot)
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-    };
-    let toolchain = env::var("RUSTUP_TOOLCHAIN")
-        .ok()
-        .or_else(from_sysroot)
-        .unwrap_or_default();
-    println!(
-        "cargo::warning=adding the target {TARGET} to the toolchain {toolchain}: plugins are built with it"
-    );
-    let added = Command::new("rustup")
-        .args(["target", "add", TARGET, "--toolchain", &toolchain])
-        .output();
+    let from_sysroot = || Path::new(&sysroot).file_name().map(|name| name.to_string_lossy().into_owned());
+    let toolchain = env::var("RUSTUP_TOOLCHAIN").ok().or_else(from_sysroot).unwrap_or_default();
+    println!("cargo::warning=adding the target {TARGET} to the toolchain {toolchain}: plugins are built with it");
+    let added = Command::new("rustup").args(["target", "add", TARGET, "--toolchain", &toolchain]).output();
     match added {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {

@@ -31,26 +31,15 @@ fn main() {
             repository: format!("organisation-{}/repository-{}", i % 13, i % 101),
         })
         .collect();
-    let wanted: Vec<String> = (0..WANTED)
-        .map(|i| format!("order-state-{:02}", i * 2))
-        .collect();
+    let wanted: Vec<String> = (0..WANTED).map(|i| format!("order-state-{:02}", i * 2)).collect();
     let host = PluginHost::new(HostConfig::default()).expect("a host");
     let expression = format!(r#"{{"expression":"{}"}}"#, wanted.join(" || "));
     let tags = bind(&host, builtin("tags").expect("there"), &expression);
-    let by_event = bind(
-        &host,
-        &examples()[0],
-        &format!(r#"{{"accept":{wanted:?}}}"#),
-    );
+    let by_event = bind(&host, &examples()[0], &format!(r#"{{"accept":{wanted:?}}}"#));
     let router = bind(&host, &examples()[1], "{}");
     let context = Context {
         attempt_limit: 17,
-        queues: (0..8)
-            .map(|queue| QueueStat {
-                queue: QueueId(queue),
-                messages: 0,
-            })
-            .collect(),
+        queues: (0..8).map(|queue| QueueStat { queue: QueueId(queue), messages: 0 }).collect(),
     };
 
     println!("filter, 8 tags of 16, ns a message");
@@ -65,23 +54,14 @@ fn main() {
             let columns = vec![tag_column(&messages[..n])];
             black_box(host.filter_now(&tags, columns, n).expect("a good batch"));
         });
-        println!(
-            "  builtin/tags, batch {n:4}          {ns:8.1}   {:5.1} x native",
-            ns / native
-        );
+        println!("  builtin/tags, batch {n:4}          {ns:8.1}   {:5.1} x native", ns / native);
     }
     for n in [1, 64, 256] {
         let ns = median(n, || {
             let columns = vec![tag_column(&messages[..n]), absent(n)];
-            black_box(
-                host.filter_now(&by_event, columns, n)
-                    .expect("a good batch"),
-            );
+            black_box(host.filter_now(&by_event, columns, n).expect("a good batch"));
         });
-        println!(
-            "  example by-event, batch {n:4}      {ns:8.1}   {:5.1} x native",
-            ns / native
-        );
+        println!("  example by-event, batch {n:4}      {ns:8.1}   {:5.1} x native", ns / native);
     }
 
     println!("selector, queue by hash of the repository, ns a message");
@@ -94,30 +74,17 @@ fn main() {
     for n in [1, 64, 256] {
         let ns = median(n, || {
             let columns = vec![key_column(&messages[..n])];
-            black_box(
-                host.select_now(&router, &context, columns, n)
-                    .expect("a good batch"),
-            );
+            black_box(host.select_now(&router, &context, columns, n).expect("a good batch"));
         });
-        println!(
-            "  example route-by-repository, {n:4} {ns:8.1}   {:5.1} x native",
-            ns / native
-        );
+        println!("  example route-by-repository, {n:4} {ns:8.1}   {:5.1} x native", ns / native);
     }
 
     println!("the same filter through a worker thread, ns a message");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
     for n in [1, 64, 256] {
         let ns = median(n, || {
             let columns = vec![tag_column(&messages[..n])];
-            black_box(
-                runtime
-                    .block_on(host.filter(&tags, columns, n))
-                    .expect("a good batch"),
-            );
+            black_box(runtime.block_on(host.filter(&tags, columns, n)).expect("a good batch"));
         });
         println!("  builtin/tags, batch {n:4}          {ns:8.1}");
     }
@@ -132,8 +99,7 @@ fn main() {
 
 fn bind(host: &PluginHost, component: &Builtin, config: &str) -> Arc<Bound> {
     let started = Instant::now();
-    host.compile_now(component.digest, component.bytes)
-        .expect("it compiles");
+    host.compile_now(component.digest, component.bytes).expect("it compiles");
     println!(
         "{}: {} KiB, compiled in {} ms",
         component.name,
@@ -155,10 +121,8 @@ fn bind(host: &PluginHost, component: &Builtin, config: &str) -> Arc<Bound> {
 }
 
 fn tag_column(messages: &[Message]) -> Column {
-    let mut column = Column {
-        ends: Vec::with_capacity(messages.len()),
-        bytes: Vec::with_capacity(messages.len() * 16),
-    };
+    let mut column =
+        Column { ends: Vec::with_capacity(messages.len()), bytes: Vec::with_capacity(messages.len() * 16) };
     for message in messages {
         column.push(Some(message.tag.as_bytes()));
     }
@@ -166,15 +130,11 @@ fn tag_column(messages: &[Message]) -> Column {
 }
 
 fn key_column(messages: &[Message]) -> Column {
-    let mut column = Column {
-        ends: Vec::with_capacity(messages.len()),
-        bytes: Vec::with_capacity(messages.len() * 40),
-    };
+    let mut column =
+        Column { ends: Vec::with_capacity(messages.len()), bytes: Vec::with_capacity(messages.len() * 40) };
     for message in messages {
         let key = message.repository.as_bytes();
-        column
-            .bytes
-            .extend_from_slice(&(key.len() as u16).to_le_bytes());
+        column.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
         column.push(Some(key));
     }
     column
@@ -190,9 +150,7 @@ fn absent(n: usize) -> Column {
 
 /// What the SDK's `hash` does.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Nanoseconds a message of `work`, which handles `n`.

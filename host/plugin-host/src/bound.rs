@@ -109,9 +109,6 @@ impl Bound {
 
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bound")
-            .field("spec", &self.spec)
-            .field("plan", &self.plan)
-            .finish_non_exhaustive()
+        f.debug_struct("Bound").field("spec", &self.spec).field("plan", &self.plan).finish_non_exhaustive()
     }
 }

@@ -63,11 +63,7 @@ impl Inner {
 
 impl Breaker {
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self {
-            clock,
-            calm: AtomicBool::new(true),
-            inner: Mutex::default(),
-        }
+        Self { clock, calm: AtomicBool::new(true), inner: Mutex::default() }
     }
 
     /// Asks whether a call may go through.
@@ -111,26 +107,17 @@ impl Breaker {
         inner.in_a_row += 1;
         let wait_ms = match &inner.open {
             Some(open) => (open.wait_ms * 2).min(limits::PLUGIN_BREAKER_OPEN_MS_MAX),
-            None if inner.in_a_row >= limits::PLUGIN_BREAKER_FAILURES => {
-                limits::PLUGIN_BREAKER_OPEN_MS_MIN
-            }
+            None if inner.in_a_row >= limits::PLUGIN_BREAKER_FAILURES => limits::PLUGIN_BREAKER_OPEN_MS_MIN,
             None => return,
         };
         let until = self.clock.monotonic() + Duration::from_millis(wait_ms);
-        inner.open = Some(Open {
-            failure,
-            until,
-            wait_ms,
-            trial: false,
-        });
+        inner.open = Some(Open { failure, until, wait_ms, trial: false });
     }
 
     pub(crate) fn state(&self) -> BreakerState {
         match &self.inner.lock().open {
             None => BreakerState::Closed,
-            Some(open) if open.trial || self.clock.monotonic() >= open.until => {
-                BreakerState::HalfOpen
-            }
+            Some(open) if open.trial || self.clock.monotonic() >= open.until => BreakerState::HalfOpen,
             Some(_) => BreakerState::Open,
         }
     }
@@ -168,17 +155,10 @@ mod tests {
         assert_eq!(breaker.state(), BreakerState::Closed);
         breaker.leave(Ok(()));
         breaker.leave(BAD);
-        assert_eq!(
-            breaker.state(),
-            BreakerState::Closed,
-            "a good call in between"
-        );
+        assert_eq!(breaker.state(), BreakerState::Closed, "a good call in between");
         breaker.leave(Ok(()));
         open(&breaker);
-        assert_eq!(
-            (breaker.state(), breaker.enter()),
-            (BreakerState::Open, BAD)
-        );
+        assert_eq!((breaker.state(), breaker.enter()), (BreakerState::Open, BAD));
     }
 
     #[test]
@@ -192,10 +172,7 @@ mod tests {
         assert_eq!(breaker.enter(), Ok(()), "the trial");
         assert_eq!(breaker.enter(), BAD, "one at a time");
         breaker.leave(Ok(()));
-        assert_eq!(
-            (breaker.state(), breaker.enter()),
-            (BreakerState::Closed, Ok(()))
-        );
+        assert_eq!((breaker.state(), breaker.enter()), (BreakerState::Closed, Ok(())));
     }
 
     #[test]

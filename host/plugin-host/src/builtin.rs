@@ -28,17 +28,10 @@ macro_rules! embedded {
 }
 
 fn embed(name: &'static str, kind: Kind, bytes: &'static [u8]) -> Builtin {
-    Builtin {
-        name,
-        version: env!("CARGO_PKG_VERSION"),
-        kind,
-        digest: Digest::of(bytes),
-        bytes,
-    }
+    Builtin { name, version: env!("CARGO_PKG_VERSION"), kind, digest: Digest::of(bytes), bytes }
 }
 
-static BUILTINS: LazyLock<Vec<Builtin>> =
-    LazyLock::new(|| embedded!["tags": Filter, "hash": Selector]);
+static BUILTINS: LazyLock<Vec<Builtin>> = LazyLock::new(|| embedded!["tags": Filter, "hash": Selector]);
 static EXAMPLES: LazyLock<Vec<Builtin>> =
     LazyLock::new(|| embedded!["by-event": Filter, "route-by-repository": Selector]);
 

@@ -3,10 +3,7 @@
 //! A file is `<cache dir>/<digest>/<hash of engine settings and version>.cwasm`: 8 bytes of magic, the sha256 of
 //! the rest, then what Cranelift made. A file that does not match its checksum is removed and made again.
 
-#![expect(
-    unsafe_code,
-    reason = "deserializing compiled code is unsafe; the argument is at `load`"
-)]
+#![expect(unsafe_code, reason = "deserializing compiled code is unsafe; the argument is at `load`")]
 
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -51,9 +48,7 @@ impl Code {
 pub(crate) fn path(cache_dir: &Path, digest: &Digest, engine: &Engine) -> PathBuf {
     let mut settings = Xxh3(Vec::new());
     engine.precompile_compatibility_hash().hash(&mut settings);
-    cache_dir
-        .join(digest.hex())
-        .join(format!("{:016x}.cwasm", settings.finish()))
+    cache_dir.join(digest.hex()).join(format!("{:016x}.cwasm", settings.finish()))
 }
 
 /// Collects what is hashed, to hash it with the one hash of the formats.
@@ -74,10 +69,7 @@ impl Hasher for Xxh3 {
 /// # Errors
 /// [`Error::Cache`] if the system fails.
 pub(crate) fn read(path: &Path) -> Result<Option<Code>, Error> {
-    let failed = |source| Error::Cache {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Cache { path: path.to_owned(), source };
     let mut bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -100,10 +92,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Code>, Error> {
 /// # Errors
 /// [`Error::Cache`] if the system fails.
 pub(crate) fn write(path: &Path, code: &Code) -> Result<(), Error> {
-    let failed = |source| Error::Cache {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Cache { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(failed)?;
     }

@@ -67,11 +67,7 @@ impl Ticker {
             .spawn(move || seen.tick(&engine))
             .map_err(Error::Thread)?;
         let handle = thread.thread().clone();
-        Ok(Self {
-            shared,
-            thread: Mutex::new(Some(thread)),
-            handle,
-        })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), handle })
     }
 
     /// Says that a call begins.
@@ -105,11 +101,7 @@ impl Shared {
     fn tick(&self, engine: &Engine) {
         let mut idle = 0;
         while !self.stop.load(Ordering::SeqCst) {
-            idle = if self.running.load(Ordering::SeqCst) == 0 {
-                idle + 1
-            } else {
-                0
-            };
+            idle = if self.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
             if idle < IDLE_TICKS {
                 thread::sleep(TICK);
                 engine.increment_epoch();

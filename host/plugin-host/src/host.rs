@@ -1,33 +1,28 @@
 //! The plugin host: components, bindings, worker threads.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
-use pointsman_model::judge::{self, Context, Kind, Plan, Target, Verdict};
+use parking_lot::Mutex;
+use pointsman_model::judge::{self, CallLimits, Context, Kind, OnFailure, Plan, Target, Verdict};
 use pointsman_model::time::{SharedClock, SystemClock};
-use pointsman_model::{TenantId, limits};
-use tokio::sync::{Semaphore, oneshot};
-use wasmtime::Engine;
-use wasmtime::component::{Component, InstancePre, Linker};
+use pointsman_model::{BindingId, Generation, TenantId, limits};
+use tokio::sync::oneshot;
 
-use crate::bound::Program;
-use crate::engine::Ticker;
-use crate::instance::{Guest, InitFailure, Instance};
+use self::shared::Shared;
 use crate::judge::{Batch, judge};
-use crate::queue::{Queue, Task};
+use crate::queue::Task;
 use crate::wit::World;
 use crate::wit::filter::Filter;
-use crate::wit::log::Logs;
 use crate::wit::selector::Selector;
 use crate::wit::types::{Column, Ctx};
 use crate::worker::{self, Caches, Worker};
-use crate::{Bound, Compiler, Digest, Error, Spec, code_cache, engine, wit};
+use crate::{Bound, Compiler, Digest, Error, Spec};
+
+mod shared;
 
 /// How a host is set up.
 pub struct HostConfig {
@@ -43,12 +38,7 @@ pub struct HostConfig {
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self {
-            workers: 2,
-            cache_dir: None,
-            compiler: Compiler::InProcess,
-            clock: Arc::new(SystemClock::new()),
-        }
+        Self { workers: 2, cache_dir: None, compiler: Compiler::InProcess, clock: Arc::new(SystemClock::new()) }
     }
 }
 
@@ -77,56 +67,17 @@ pub struct PluginHost {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
-    engine: Engine,
-    ticker: Ticker,
-    compiler: Compiler,
-    cache_dir: Option<PathBuf>,
-    clock: SharedClock,
-    components: RwLock<HashMap<Digest, InstancePre<Guest>>>,
-    compiles: Semaphore,
-    compiling: Mutex<()>,
-    programs: Mutex<HashMap<ProgramKey, Weak<Program>>>,
-    next_program: AtomicU64,
-    queue: Queue,
-    slow_queue: Queue,
-    /// Workers without a thread, for calls on the caller's own.
-    inline: Vec<Mutex<Worker>>,
-}
-
-type ProgramKey = (TenantId, Digest, Bytes, u32);
-
 impl PluginHost {
     /// Starts the threads.
     ///
     /// # Errors
     /// [`Error::Engine`] or [`Error::Thread`].
     pub fn new(config: HostConfig) -> Result<Self, Error> {
-        let engine = engine::engine()?;
         let workers = config.workers.max(1);
-        let shared = Arc::new(Shared {
-            ticker: Ticker::start(engine.clone())?,
-            engine,
-            compiler: config.compiler,
-            cache_dir: config.cache_dir,
-            clock: config.clock,
-            components: RwLock::default(),
-            compiles: Semaphore::new(limits::PLUGIN_COMPILES_WAITING_MAX),
-            compiling: Mutex::new(()),
-            programs: Mutex::default(),
-            next_program: AtomicU64::new(0),
-            queue: Queue::new(workers, limits::PLUGIN_WAITING_MAX),
-            slow_queue: Queue::new(1, limits::PLUGIN_WAITING_MAX),
-            inline: (0..workers).map(|_| Mutex::default()).collect(),
-        });
-        let mut host = Self {
-            shared,
-            threads: Vec::new(),
-        };
+        let shared = Arc::new(Shared::new(config, workers)?);
+        let mut host = Self { shared, threads: Vec::new() };
         for i in 0..workers {
-            host.spawn(format!("plugin-{i}"), |shared| {
-                worker::run(&shared.queue, &shared.ticker)
-            })?;
+            host.spawn(format!("plugin-{i}"), |shared| worker::run(&shared.queue, &shared.ticker))?;
         }
         host.spawn("plugin-slow".into(), |shared| {
             // On Linux this is the thread's own priority.
@@ -138,16 +89,9 @@ impl PluginHost {
         Ok(host)
     }
 
-    fn spawn(
-        &mut self,
-        name: String,
-        body: impl FnOnce(&Shared) + Send + 'static,
-    ) -> Result<(), Error> {
+    fn spawn(&mut self, name: String, body: impl FnOnce(&Shared) + Send + 'static) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || body(&shared))
-            .map_err(Error::Thread)?;
+        let thread = thread::Builder::new().name(name).spawn(move || body(&shared)).map_err(Error::Thread)?;
         self.threads.push(thread);
         Ok(())
     }
@@ -161,11 +105,7 @@ impl PluginHost {
         if self.is_compiled(&digest) {
             return Ok(0);
         }
-        let _permit = self
-            .shared
-            .compiles
-            .try_acquire()
-            .map_err(|_| Error::Busy)?;
+        let _permit = self.shared.compiles.try_acquire().map_err(|_| Error::Busy)?;
         let (tx, rx) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         thread::Builder::new()
@@ -175,8 +115,7 @@ impl PluginHost {
                 let _ = tx.send(shared.compile(digest, &wasm));
             })
             .map_err(Error::Thread)?;
-        rx.await
-            .map_err(|_| Error::Compile("the compiler panicked".into()))?
+        rx.await.map_err(|_| Error::Compile("the compiler panicked".into()))?
     }
 
     /// As [`Self::compile`], on the caller's thread.
@@ -213,14 +152,7 @@ impl PluginHost {
             charged
         });
         let host = |error: Error| InitError::Host(error.to_string());
-        self.shared
-            .queue
-            .put(Task {
-                tenant,
-                charged,
-                job,
-            })
-            .map_err(host)?;
+        self.shared.queue.put(Task { tenant, charged, job }).map_err(host)?;
         rx.await.map_err(|_| host(Error::Stopped))?
     }
 
@@ -233,18 +165,35 @@ impl PluginHost {
         self.shared.init(spec)
     }
 
+    /// Tries a component before it is stored: an instance is made, and `init` gets `{}`. A config may be refused,
+    /// that is what `init` is for; a component that cannot even do so is told what happened.
+    ///
+    /// # Errors
+    /// [`InitError::Stopped`] with the class, [`InitError::Host`] if it was never asked.
+    pub async fn smoke(&self, tenant: TenantId, digest: Digest, kind: Kind) -> Result<(), InitError> {
+        let spec = Spec {
+            tenant,
+            binding: BindingId(0),
+            generation: Generation(0),
+            digest,
+            kind,
+            config: Bytes::from_static(b"{}"),
+            limits: CallLimits::default(),
+            on_failure: OnFailure::Refuse,
+        };
+        match self.try_init(spec).await {
+            Ok(_) | Err(InitError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a binding ready to judge. The plan is the one that [`Self::try_init`] gave.
     ///
     /// # Errors
     /// [`Error::NotCompiled`].
     pub fn bind(&self, spec: Spec, plan: Plan) -> Result<Arc<Bound>, Error> {
         let program = self.shared.program(&spec)?;
-        Ok(Arc::new(Bound::new(
-            spec,
-            plan,
-            program,
-            &self.shared.clock,
-        )))
+        Ok(Arc::new(Bound::new(spec, plan, program, &self.shared.clock)))
     }
 
     /// Judges a batch by a filter, on a worker thread. One verdict a message.
@@ -272,8 +221,7 @@ impl PluginHost {
         columns: Vec<judge::Column>,
         n: usize,
     ) -> Result<Vec<Verdict<Vec<Target>>>, Error> {
-        self.call::<Selector>(bound, Arc::new(Ctx::from(context)), columns, n)
-            .await
+        self.call::<Selector>(bound, Arc::new(Ctx::from(context)), columns, n).await
     }
 
     /// As [`Self::filter`], on the caller's thread: for threads that may be held up for twice the wall time.
@@ -328,16 +276,8 @@ impl PluginHost {
             fuel
         });
         let slow = bound.slow.load(Ordering::Relaxed) > 0;
-        let queue = if slow {
-            &self.shared.slow_queue
-        } else {
-            &self.shared.queue
-        };
-        queue.put(Task {
-            tenant: bound.spec.tenant,
-            charged,
-            job,
-        })?;
+        let queue = if slow { &self.shared.slow_queue } else { &self.shared.queue };
+        queue.put(Task { tenant: bound.spec.tenant, charged, job })?;
         rx.await.map_err(|_| Error::Stopped)
     }
 
@@ -370,144 +310,17 @@ impl Drop for PluginHost {
     }
 }
 
-impl Shared {
-    fn compile(&self, digest: Digest, wasm: &[u8]) -> Result<u64, Error> {
-        let started = Instant::now();
-        let _one_at_a_time = self.compiling.lock();
-        if self.components.read().contains_key(&digest) {
-            return Ok(0);
-        }
-        let path = self
-            .cache_dir
-            .as_ref()
-            .map(|dir| code_cache::path(dir, &digest, &self.engine));
-        let cached = path.as_deref().map(code_cache::read).transpose()?.flatten();
-        let component = match cached.map(|code| code.load(&self.engine)) {
-            Some(Ok(component)) => component,
-            _ => {
-                let code = self.compiler.compile(&self.engine, wasm)?;
-                if let Some(path) = &path {
-                    code_cache::write(path, &code)?;
-                }
-                code.load(&self.engine)?
-            }
-        };
-        let pre = self
-            .link(&component)
-            .map_err(|error| Error::Compile(error.to_string()))?;
-        self.components.write().insert(digest, pre);
-        Ok(u64::try_from(started.elapsed().as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1))
-    }
-
-    fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
-        let mut linker = Linker::new(&self.engine);
-        wit::log::define(&mut linker)?;
-        wit::wasi::define(&mut linker, &self.engine, component)?;
-        linker.instantiate_pre(component)
-    }
-
-    fn program(&self, spec: &Spec) -> Result<Arc<Program>, Error> {
-        let pre = self
-            .components
-            .read()
-            .get(&spec.digest)
-            .cloned()
-            .ok_or(Error::NotCompiled(spec.digest))?;
-        let key = (
-            spec.tenant,
-            spec.digest,
-            spec.config.clone(),
-            spec.limits.memory_bytes,
-        );
-        let mut programs = self.programs.lock();
-        if let Some(program) = programs.get(&key).and_then(Weak::upgrade) {
-            return Ok(program);
-        }
-        programs.retain(|_, program| program.strong_count() > 0);
-        let id = self.next_program.fetch_add(1, Ordering::Relaxed);
-        let program = Arc::new(Program {
-            id,
-            pre,
-            config: spec.config.clone(),
-        });
-        programs.insert(key, Arc::downgrade(&program));
-        Ok(program)
-    }
-
-    fn init(&self, spec: &Spec) -> Result<Plan, InitError> {
-        if spec.config.len() > limits::PLUGIN_CONFIG_BYTES_MAX {
-            let (length, max) = (spec.config.len(), limits::PLUGIN_CONFIG_BYTES_MAX);
-            return Err(InitError::Refused(format!(
-                "the config has {length} bytes, at most {max}"
-            )));
-        }
-        let program = self
-            .program(spec)
-            .map_err(|error| InitError::Host(error.to_string()))?;
-        let logs = Arc::new(Logs::new(Arc::clone(&self.clock)));
-        let made = match spec.kind {
-            Kind::Filter => plan_of(Instance::<Filter>::new(
-                &program.pre,
-                &spec.config,
-                &spec.limits,
-                &logs,
-            )),
-            Kind::Selector => plan_of(Instance::<Selector>::new(
-                &program.pre,
-                &spec.config,
-                &spec.limits,
-                &logs,
-            )),
-            kind => {
-                return Err(InitError::Host(format!(
-                    "plugins of kind {kind} are not supported yet"
-                )));
-            }
-        };
-        made.map_err(|failure| match failure {
-            InitFailure::Refused(words) => InitError::Refused(words),
-            InitFailure::Stopped(stop) => InitError::Stopped {
-                failure: stop.failure,
-                words: stop.words,
-            },
-        })
-    }
-}
-
-fn plan_of<W: World>(made: Result<(Instance<W>, Plan), InitFailure>) -> Result<Plan, InitFailure> {
-    made.map(|(_, plan)| plan)
-}
-
 /// Checks that the columns fit the plan, and takes them over.
-fn batch<W: World>(
-    bound: &Bound,
-    ctx: Arc<Ctx>,
-    columns: Vec<judge::Column>,
-    n: usize,
-) -> Result<Batch, Error> {
+fn batch<W: World>(bound: &Bound, ctx: Arc<Ctx>, columns: Vec<judge::Column>, n: usize) -> Result<Batch, Error> {
     if bound.spec.kind != W::KIND {
         return Err(Error::WrongKind);
     }
     if n > limits::JUDGE_MESSAGES_MAX {
-        return Err(Error::BatchTooLarge {
-            messages: n,
-            max: limits::JUDGE_MESSAGES_MAX,
-        });
+        return Err(Error::BatchTooLarge { messages: n, max: limits::JUDGE_MESSAGES_MAX });
     }
-    if columns.len() != bound.plan.fields.len()
-        || columns.iter().any(|column| column.ends.len() != n)
-    {
+    if columns.len() != bound.plan.fields.len() || columns.iter().any(|column| column.ends.len() != n) {
         return Err(Error::BadBatch);
     }
-    let columns = columns.into_iter().map(|column| Column {
-        ends: column.ends,
-        bytes: column.bytes,
-    });
-    Ok(Batch {
-        ctx,
-        n,
-        columns: Arc::new(columns.collect()),
-    })
+    let columns = columns.into_iter().map(|column| Column { ends: column.ends, bytes: column.bytes });
+    Ok(Batch { ctx, n, columns: Arc::new(columns.collect()) })
 }

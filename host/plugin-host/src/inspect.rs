@@ -41,10 +41,7 @@ pub struct Complaint {
 
 impl Complaint {
     fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-        }
+        Self { code, detail: detail.into() }
     }
 }
 
@@ -67,14 +64,10 @@ struct Contract {
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
     let read = |name: &str| {
         let component = builtin(name).map_or(&[][..], |builtin| builtin.bytes);
-        interface(component).unwrap_or(Interface {
-            imports: BTreeMap::new(),
-            exports: BTreeMap::new(),
-        })
+        interface(component).unwrap_or(Interface { imports: BTreeMap::new(), exports: BTreeMap::new() })
     };
     let (filter, selector) = (read("tags"), read("hash"));
-    let of =
-        |map: &BTreeMap<String, String>, name: &str| map.get(name).cloned().unwrap_or_default();
+    let of = |map: &BTreeMap<String, String>, name: &str| map.get(name).cloned().unwrap_or_default();
     Contract {
         init: of(&filter.exports, "init"),
         log: of(&filter.imports, "log"),
@@ -91,11 +84,7 @@ static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
 /// At least one complaint.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, Vec<Complaint>> {
     if bytes.len() > limits::PLUGIN_BYTES_CAP as usize {
-        let detail = format!(
-            "{} bytes, at most {}",
-            bytes.len(),
-            limits::PLUGIN_BYTES_CAP
-        );
+        let detail = format!("{} bytes, at most {}", bytes.len(), limits::PLUGIN_BYTES_CAP);
         return Err(vec![Complaint::new("limit", detail)]);
     }
     let interface = interface(bytes).map_err(|complaint| vec![complaint])?;
@@ -106,24 +95,17 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Vec<Complaint>> {
         match (name.as_str(), ty.as_str()) {
             ("log", ty) if ty == CONTRACT.log => imports.push(name.clone()),
             ("log", ty) => {
-                let detail = format!(
-                    "`log` is imported as `{ty}`, the contract says `{}`",
-                    CONTRACT.log
-                );
+                let detail = format!("`log` is imported as `{ty}`, the contract says `{}`", CONTRACT.log);
                 complaints.push(Complaint::new("forbidden-import", detail));
             }
             (_, TYPES_ONLY) => {}
             (name, _) if wasi::is_stubbed(name) => imports.push(name.to_owned()),
-            (name, _) => complaints.push(Complaint::new(
-                "forbidden-import",
-                format!("`{name}` is not there for plugins"),
-            )),
+            (name, _) => {
+                complaints.push(Complaint::new("forbidden-import", format!("`{name}` is not there for plugins")))
+            }
         }
     }
-    let stubbed = imports
-        .iter()
-        .filter(|import| wasi::is_stubbed(import))
-        .count();
+    let stubbed = imports.iter().filter(|import| wasi::is_stubbed(import)).count();
     if stubbed > 0 {
         warnings.push(format!(
             "{stubbed} WASI interfaces are met by stubs: no files, no environment, a clock that stands, output to the log"
@@ -133,40 +115,20 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Vec<Complaint>> {
     let worlds: Vec<&String> = CONTRACT.evaluate.iter().map(|(_, ty)| ty).collect();
     check_export(&interface, "evaluate", &worlds, &mut complaints);
     let evaluate = interface.exports.get("evaluate");
-    let kind = CONTRACT
-        .evaluate
-        .iter()
-        .find(|(_, ty)| Some(ty) == evaluate)
-        .map(|(kind, _)| *kind);
+    let kind = CONTRACT.evaluate.iter().find(|(_, ty)| Some(ty) == evaluate).map(|(kind, _)| *kind);
     match kind {
-        Some(kind) if complaints.is_empty() => Ok(Inspection {
-            kind,
-            digest: Digest::of(bytes),
-            imports,
-            warnings,
-        }),
+        Some(kind) if complaints.is_empty() => Ok(Inspection { kind, digest: Digest::of(bytes), imports, warnings }),
         _ => Err(complaints),
     }
 }
 
-fn check_export(
-    interface: &Interface,
-    name: &str,
-    allowed: &[&String],
-    complaints: &mut Vec<Complaint>,
-) {
+fn check_export(interface: &Interface, name: &str, allowed: &[&String], complaints: &mut Vec<Complaint>) {
     match interface.exports.get(name) {
-        None => complaints.push(Complaint::new(
-            "missing-export",
-            format!("`{name}` is not exported"),
-        )),
+        None => complaints.push(Complaint::new("missing-export", format!("`{name}` is not exported"))),
         Some(ty) if allowed.contains(&ty) => {}
         Some(ty) => {
             let allowed: Vec<_> = allowed.iter().map(|ty| format!("`{ty}`")).collect();
-            let detail = format!(
-                "`{name}` is exported as `{ty}`; the contract says {}",
-                allowed.join(" or ")
-            );
+            let detail = format!("`{name}` is exported as `{ty}`; the contract says {}", allowed.join(" or "));
             complaints.push(Complaint::new("wrong-export", detail));
         }
     }
@@ -177,14 +139,8 @@ fn interface(bytes: &[u8]) -> Result<Interface, Complaint> {
     let not_a_component = |detail: String| Complaint::new("not-a-component", detail);
     let mut parser = Parser::new(0).parse_all(bytes);
     match parser.next() {
-        Some(Ok(Payload::Version {
-            encoding: Encoding::Component,
-            ..
-        })) => {}
-        Some(Ok(Payload::Version {
-            encoding: Encoding::Module,
-            ..
-        })) => {
+        Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => {}
+        Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => {
             return Err(not_a_component(
                 "a core module; make a component of it (`pointsman plugin build` does)".into(),
             ));
@@ -202,12 +158,8 @@ fn interface(bytes: &[u8]) -> Result<Interface, Complaint> {
         names.into_iter().filter_map(ty).collect()
     };
     Ok(Interface {
-        imports: read(imports, &|name| {
-            types.component_item_for_import(name).cloned()
-        }),
-        exports: read(exports, &|name| {
-            types.component_item_for_export(name).cloned()
-        }),
+        imports: read(imports, &|name| types.component_item_for_import(name).cloned()),
+        exports: read(exports, &|name| types.component_item_for_export(name).cloned()),
     })
 }
 
@@ -216,10 +168,7 @@ fn entity_text(types: &Types, entity: ComponentEntityType) -> String {
         ComponentEntityType::Func(function) => describe::function(types, function),
         ComponentEntityType::Instance(instance) => {
             let asks = |entity: &ComponentEntityType| !describe::is_plain_type(types, *entity);
-            let asks = types[instance]
-                .exports
-                .values()
-                .any(|export| asks(&export.ty));
+            let asks = types[instance].exports.values().any(|export| asks(&export.ty));
             if asks { "interface" } else { TYPES_ONLY }.to_owned()
         }
         entity if describe::is_plain_type(types, entity) => TYPES_ONLY.to_owned(),

@@ -82,28 +82,14 @@ pub(crate) struct Called<W: World> {
 impl Budget {
     /// The budget of a call with `n` messages.
     pub(crate) fn of_call(limits: &CallLimits, n: usize) -> Self {
-        let fuel = limits
-            .fuel
-            .saturating_add(limits::PLUGIN_FUEL_PER_MESSAGE.saturating_mul(n as u64));
-        Self {
-            fuel,
-            wall_ms: limits.wall_ms,
-            may_extend: true,
-        }
+        let fuel = limits.fuel.saturating_add(limits::PLUGIN_FUEL_PER_MESSAGE.saturating_mul(n as u64));
+        Self { fuel, wall_ms: limits.wall_ms, may_extend: true }
     }
 
     /// The budget of instantiation and `init`.
     pub(crate) fn of_init(limits: &CallLimits) -> Self {
-        let fuel = limits
-            .fuel
-            .saturating_mul(u64::from(limits::PLUGIN_INIT_WALL_FACTOR));
-        Self {
-            fuel,
-            wall_ms: limits
-                .wall_ms
-                .saturating_mul(limits::PLUGIN_INIT_WALL_FACTOR),
-            may_extend: true,
-        }
+        let fuel = limits.fuel.saturating_mul(u64::from(limits::PLUGIN_INIT_WALL_FACTOR));
+        Self { fuel, wall_ms: limits.wall_ms.saturating_mul(limits::PLUGIN_INIT_WALL_FACTOR), may_extend: true }
     }
 }
 
@@ -121,77 +107,41 @@ impl<W: World> Instance<W> {
             table_elements: 0,
             refused: false,
         };
-        let mut store = Store::new(
-            pre.engine(),
-            Guest {
-                caps,
-                log: LogShare::default(),
-                pace: Pace::default(),
-            },
-        );
+        let mut store = Store::new(pre.engine(), Guest { caps, log: LogShare::default(), pace: Pace::default() });
         store.limiter(|guest| &mut guest.caps);
         store.set_hostcall_fuel(limits::PLUGIN_ANSWER_BYTES_MAX);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().pace.check()));
         let budget = Budget::of_init(call_limits);
-        begin(&mut store, budget, logs)
-            .map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
+        begin(&mut store, budget, logs).map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
         let made = init::<W>(&mut store, pre, config);
-        let (evaluate, answer) =
-            made.map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
+        let (evaluate, answer) = made.map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
         let plan = answer.map_err(|words| InitFailure::Refused(types::cut(words)))?;
         let plan = plan.check(W::KIND).map_err(InitFailure::Refused)?;
-        Ok((
-            Self {
-                store,
-                evaluate,
-                calls: 0,
-            },
-            plan,
-        ))
+        Ok((Self { store, evaluate, calls: 0 }, plan))
     }
 
     /// Judges `n` messages within `budget`.
-    pub(crate) fn call(
-        &mut self,
-        arguments: Arguments,
-        plan: &Plan,
-        budget: Budget,
-        logs: &Arc<Logs>,
-    ) -> Called<W> {
+    pub(crate) fn call(&mut self, arguments: Arguments, plan: &Plan, budget: Budget, logs: &Arc<Logs>) -> Called<W> {
         let n = arguments.1 as usize;
         self.calls += 1;
-        let called = begin(&mut self.store, budget, logs)
-            .and_then(|()| self.evaluate.call(&mut self.store, arguments));
+        let called = begin(&mut self.store, budget, logs).and_then(|()| self.evaluate.call(&mut self.store, arguments));
         let left = self.store.get_fuel().unwrap_or(0);
         let verdicts = match called {
             Err(error) => Err(stopped(&error, self.store.data())),
             Ok((Err(words),)) => Ok(vec![Verdict::Failed(types::cut(words)); n]),
-            Ok((Ok(answer),)) => W::verdicts(answer, n, plan).map_err(|failure| Stop {
-                failure,
-                words: "the answer has not the shape of the contract".to_owned(),
-            }),
+            Ok((Ok(answer),)) => W::verdicts(answer, n, plan)
+                .map_err(|failure| Stop { failure, words: "the answer has not the shape of the contract".to_owned() }),
         };
-        Called {
-            verdicts,
-            fuel: budget.fuel.saturating_sub(left),
-        }
+        Called { verdicts, fuel: budget.fuel.saturating_sub(left) }
     }
 }
 
-type Made<W> = (
-    TypedFunc<Arguments, Returned<W>>,
-    Result<types::Plan, String>,
-);
+type Made<W> = (TypedFunc<Arguments, Returned<W>>, Result<types::Plan, String>);
 
-fn init<W: World>(
-    store: &mut Store<Guest>,
-    pre: &InstancePre<Guest>,
-    config: &[u8],
-) -> wasmtime::Result<Made<W>> {
+fn init<W: World>(store: &mut Store<Guest>, pre: &InstancePre<Guest>, config: &[u8]) -> wasmtime::Result<Made<W>> {
     let instance = pre.instantiate(&mut *store)?;
     let evaluate = instance.get_typed_func::<Arguments, Returned<W>>(&mut *store, "evaluate")?;
-    let init =
-        instance.get_typed_func::<(&[u8],), (Result<types::Plan, String>,)>(&mut *store, "init")?;
+    let init = instance.get_typed_func::<(&[u8],), (Result<types::Plan, String>,)>(&mut *store, "init")?;
     let (answer,) = init.call(&mut *store, (config,))?;
     Ok((evaluate, answer))
 }
@@ -203,12 +153,7 @@ fn begin(store: &mut Store<Guest>, budget: Budget, logs: &Arc<Logs>) -> wasmtime
     guest.log.begin(logs);
     // The tick under way is a part of one only.
     let half_ticks = u64::from(budget.wall_ms / 2).max(1);
-    guest.pace = Pace {
-        half_ticks,
-        checks: 0,
-        may_extend: budget.may_extend,
-        cpu_at_half: Duration::ZERO,
-    };
+    guest.pace = Pace { half_ticks, checks: 0, may_extend: budget.may_extend, cpu_at_half: Duration::ZERO };
     store.set_epoch_deadline(half_ticks + 1);
     Ok(())
 }
@@ -227,10 +172,7 @@ fn stopped(error: &wasmtime::Error, guest: &Guest) -> Stop {
             None => Failure::Output,
         }
     };
-    Stop {
-        failure,
-        words: types::cut(error.root_cause().to_string()),
-    }
+    Stop { failure, words: types::cut(error.root_cause().to_string()) }
 }
 
 impl Pace {
@@ -247,29 +189,18 @@ impl Pace {
     }
 
     fn starved(&self) -> bool {
-        thread_cpu_time().saturating_sub(self.cpu_at_half)
-            < Duration::from_millis(self.half_ticks) / 2
+        thread_cpu_time().saturating_sub(self.cpu_at_half) < Duration::from_millis(self.half_ticks) / 2
     }
 }
 
 fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        time.tv_nsec.unsigned_abs() as u32,
-    )
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 impl ResourceLimiter for Caps {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _max: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let total = self
-            .memory_bytes
-            .saturating_add(desired.saturating_sub(current));
+    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         let fits = total <= self.memory_bytes_max;
         if fits {
             self.memory_bytes = total;
@@ -278,15 +209,8 @@ impl ResourceLimiter for Caps {
         Ok(fits)
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _max: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let total = self
-            .table_elements
-            .saturating_add(desired.saturating_sub(current));
+    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
         let fits = total <= limits::PLUGIN_TABLE_ELEMENTS_MAX;
         if fits {
             self.table_elements = total;

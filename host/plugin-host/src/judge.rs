@@ -37,11 +37,7 @@ struct Judging<'a, W: World> {
 }
 
 /// Judges a batch and returns one verdict a message, and the fuel it took.
-pub(crate) fn judge<W: World>(
-    cache: &mut Cache<W>,
-    bound: &Bound,
-    batch: &Batch,
-) -> (Vec<Verdict<W::Decision>>, u64) {
+pub(crate) fn judge<W: World>(cache: &mut Cache<W>, bound: &Bound, batch: &Batch) -> (Vec<Verdict<W::Decision>>, u64) {
     if batch.n == 0 {
         return (Vec::new(), 0);
     }
@@ -50,25 +46,14 @@ pub(crate) fn judge<W: World>(
     }
     let started = Instant::now();
     let wall = Duration::from_millis(u64::from(bound.spec.limits.wall_ms));
-    let mut judging = Judging {
-        bound,
-        batch,
-        fuel: 0,
-        deadline: started + wall * 2,
-        spare: None,
-    };
+    let mut judging = Judging { bound, batch, fuel: 0, deadline: started + wall * 2, spare: None };
     let number = bound.counters.call(batch.n);
     let mut verdicts = judging.with_kept_instance(cache);
-    if number % limits::PLUGIN_AUDIT_CALLS == 1
-        && !verdicts.iter().any(|v| matches!(v, Verdict::Stopped(_)))
-    {
+    if number % limits::PLUGIN_AUDIT_CALLS == 1 && !verdicts.iter().any(|v| matches!(v, Verdict::Stopped(_))) {
         judging.audit(&mut verdicts);
     }
     let fuel = judging.fuel;
-    bound.counters.cost(
-        fuel,
-        u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX),
-    );
+    bound.counters.cost(fuel, u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
     settle(bound, &verdicts);
     (verdicts, fuel)
 }
@@ -79,11 +64,7 @@ impl<W: World> Judging<'_, W> {
         let whole = 0..self.batch.n;
         if let Some(instance) = cache.get(&bound.program) {
             let budget = Budget::of_call(&bound.spec.limits, self.batch.n);
-            let arguments = (
-                Arc::clone(&self.batch.ctx),
-                self.batch.n as u32,
-                Arc::clone(&self.batch.columns),
-            );
+            let arguments = (Arc::clone(&self.batch.ctx), self.batch.n as u32, Arc::clone(&self.batch.columns));
             let called = instance.call(arguments, &bound.plan, budget, &bound.logs);
             self.fuel += called.fuel;
             let worn = instance.calls >= limits::PLUGIN_INSTANCE_CALLS_MAX;
@@ -101,10 +82,7 @@ impl<W: World> Judging<'_, W> {
             Err(failure) => return vec![Verdict::Stopped(failure); self.batch.n],
         };
         self.spare = Some(instance);
-        match self.call(
-            whole.clone(),
-            Budget::of_call(&bound.spec.limits, self.batch.n),
-        ) {
+        match self.call(whole.clone(), Budget::of_call(&bound.spec.limits, self.batch.n)) {
             Ok(verdicts) => {
                 if let Some(instance) = self.spare.take() {
                     cache.insert(&bound.program, instance);
@@ -117,17 +95,9 @@ impl<W: World> Judging<'_, W> {
     }
 
     /// Finds the messages of a range that stop the plugin, and judges the others.
-    fn search(
-        &mut self,
-        whole: std::ops::Range<usize>,
-        failure: Failure,
-    ) -> Vec<Verdict<W::Decision>> {
+    fn search(&mut self, whole: std::ops::Range<usize>, failure: Failure) -> Vec<Verdict<W::Decision>> {
         let mut verdicts = Vec::with_capacity(whole.len());
-        let mut todo = if whole.len() == 1 {
-            vec![whole]
-        } else {
-            halves(whole)
-        };
+        let mut todo = if whole.len() == 1 { vec![whole] } else { halves(whole) };
         while let Some(range) = todo.pop() {
             let Some(budget) = self.budget_of_search(range.len(), failure) else {
                 verdicts.extend(range.map(|_| Verdict::Stopped(Failure::Timeout)));
@@ -142,15 +112,10 @@ impl<W: World> Judging<'_, W> {
                     }
                 }
             }
-            let was_fresh = self
-                .spare
-                .as_ref()
-                .is_some_and(|instance| instance.calls == 0);
+            let was_fresh = self.spare.as_ref().is_some_and(|instance| instance.calls == 0);
             match self.call(range.clone(), budget) {
                 Ok(part) => verdicts.extend(part),
-                Err(stop) if range.len() == 1 && was_fresh => {
-                    verdicts.push(Verdict::Stopped(stop.failure))
-                }
+                Err(stop) if range.len() == 1 && was_fresh => verdicts.push(Verdict::Stopped(stop.failure)),
                 Err(_) if range.len() == 1 => todo.push(range),
                 Err(_) => todo.extend(halves(range)),
             }
@@ -160,21 +125,10 @@ impl<W: World> Judging<'_, W> {
 
     /// What a call of the search may use; `None` once the batch's time is up.
     fn budget_of_search(&self, n: usize, first: Failure) -> Option<Budget> {
-        let left_ms = self
-            .deadline
-            .saturating_duration_since(Instant::now())
-            .as_millis() as u32;
-        let share_ms = if first == Failure::Timeout {
-            left_ms / SEARCH_SHARE
-        } else {
-            left_ms
-        };
+        let left_ms = self.deadline.saturating_duration_since(Instant::now()).as_millis() as u32;
+        let share_ms = if first == Failure::Timeout { left_ms / SEARCH_SHARE } else { left_ms };
         let wall_ms = share_ms.min(self.bound.spec.limits.wall_ms);
-        (wall_ms > 0).then_some(Budget {
-            wall_ms,
-            may_extend: false,
-            ..Budget::of_call(&self.bound.spec.limits, n)
-        })
+        (wall_ms > 0).then_some(Budget { wall_ms, may_extend: false, ..Budget::of_call(&self.bound.spec.limits, n) })
     }
 
     /// Judges every message again, alone and in another order, in a fresh instance.
@@ -195,27 +149,14 @@ impl<W: World> Judging<'_, W> {
     }
 
     /// Calls the spare instance with a part of the batch; keeps it if it lives.
-    fn call(
-        &mut self,
-        range: std::ops::Range<usize>,
-        budget: Budget,
-    ) -> Result<Vec<Verdict<W::Decision>>, Stop> {
+    fn call(&mut self, range: std::ops::Range<usize>, budget: Budget) -> Result<Vec<Verdict<W::Decision>>, Stop> {
         let columns = if range.len() == self.batch.n {
             Arc::clone(&self.batch.columns)
         } else {
-            Arc::new(
-                self.batch
-                    .columns
-                    .iter()
-                    .map(|column| column.slice(range.start, range.end))
-                    .collect(),
-            )
+            Arc::new(self.batch.columns.iter().map(|column| column.slice(range.start, range.end)).collect())
         };
         let Some(mut instance) = self.spare.take() else {
-            return Err(Stop {
-                failure: Failure::Trap,
-                words: "no instance".to_owned(),
-            });
+            return Err(Stop { failure: Failure::Trap, words: "no instance".to_owned() });
         };
         let arguments = (Arc::clone(&self.batch.ctx), range.len() as u32, columns);
         let called = instance.call(arguments, &self.bound.plan, budget, &self.bound.logs);
@@ -232,12 +173,7 @@ impl<W: World> Judging<'_, W> {
     /// A fresh instance whose plan is the one the binding was made with.
     fn fresh(&mut self) -> Result<Instance<W>, Failure> {
         let program = &self.bound.program;
-        match Instance::new(
-            &program.pre,
-            &program.config,
-            &self.bound.spec.limits,
-            &self.bound.logs,
-        ) {
+        match Instance::new(&program.pre, &program.config, &self.bound.spec.limits, &self.bound.logs) {
             Ok((instance, plan)) if plan == self.bound.plan => Ok(instance),
             // It took this config before, with this plan: a pure `init` does so again.
             Ok(_) | Err(InitFailure::Refused(_)) => Err(Failure::Impure),
@@ -276,9 +212,7 @@ fn settle<T>(bound: &Bound, verdicts: &[Verdict<T>]) {
         _ => Ok(()),
     });
     if timed_out {
-        bound
-            .slow
-            .store(limits::PLUGIN_SLOW_CALLS, Ordering::Relaxed);
+        bound.slow.store(limits::PLUGIN_SLOW_CALLS, Ordering::Relaxed);
     } else if bound.slow.load(Ordering::Relaxed) > 0 {
         bound.slow.fetch_sub(1, Ordering::Relaxed);
     }

@@ -50,12 +50,7 @@ struct Lane {
 impl Queue {
     pub(crate) fn new(workers: usize, waiting_max: usize) -> Self {
         let running_max = workers.saturating_sub(1).max(1);
-        Self {
-            waiting_max,
-            running_max,
-            state: Mutex::default(),
-            ready: Condvar::new(),
-        }
+        Self { waiting_max, running_max, state: Mutex::default(), ready: Condvar::new() }
     }
 
     /// Hands in a call.
@@ -72,10 +67,7 @@ impl Queue {
         }
         task.charged = task.charged.max(CHARGE_MIN);
         let now = state.now;
-        let lane = state.lanes.entry(task.tenant).or_insert_with(|| Lane {
-            time: now,
-            ..Lane::default()
-        });
+        let lane = state.lanes.entry(task.tenant).or_insert_with(|| Lane { time: now, ..Lane::default() });
         if lane.waiting.len() >= self.waiting_max / 2 {
             return Err(Error::Busy);
         }
@@ -123,10 +115,7 @@ impl Queue {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state
-            .lanes
-            .values_mut()
-            .for_each(|lane| lane.waiting.clear());
+        state.lanes.values_mut().for_each(|lane| lane.waiting.clear());
         drop(state);
         self.ready.notify_all();
     }
@@ -134,10 +123,7 @@ impl Queue {
 
 impl State {
     fn next(&mut self, running_max: usize) -> Option<Task> {
-        let able = self
-            .lanes
-            .iter_mut()
-            .filter(|(_, lane)| !lane.waiting.is_empty() && lane.running < running_max);
+        let able = self.lanes.iter_mut().filter(|(_, lane)| !lane.waiting.is_empty() && lane.running < running_max);
         let (_, lane) = able.min_by_key(|(tenant, lane)| (lane.time, **tenant))?;
         let task = lane.waiting.pop_front()?;
         self.now = self.now.max(lane.time);
@@ -152,12 +138,10 @@ impl State {
     fn forget_idle(&mut self) {
         let now = self.now;
         if self.lanes.len() > limits::PLUGIN_WAITING_MAX {
-            self.lanes
-                .retain(|_, lane| lane.running > 0 || !lane.waiting.is_empty() || lane.time > now);
+            self.lanes.retain(|_, lane| lane.running > 0 || !lane.waiting.is_empty() || lane.time > now);
         }
         if self.lanes.len() > 2 * limits::PLUGIN_WAITING_MAX {
-            self.lanes
-                .retain(|_, lane| lane.running > 0 || !lane.waiting.is_empty());
+            self.lanes.retain(|_, lane| lane.running > 0 || !lane.waiting.is_empty());
         }
     }
 }
@@ -167,11 +151,7 @@ mod tests {
     use super::*;
 
     fn task(tenant: u32) -> Task {
-        Task {
-            tenant: TenantId(tenant),
-            charged: 0,
-            job: Box::new(|_| 0),
-        }
+        Task { tenant: TenantId(tenant), charged: 0, job: Box::new(|_| 0) }
     }
 
     fn take(queue: &Queue) -> u32 {
@@ -190,11 +170,7 @@ mod tests {
             let tenant = take(&queue);
             turns[tenant as usize - 1] += 1;
             // Tenant 1 burns ten times as much a call.
-            queue.done(
-                TenantId(tenant),
-                CHARGE_MIN,
-                if tenant == 1 { 100_000 } else { 10_000 },
-            );
+            queue.done(TenantId(tenant), CHARGE_MIN, if tenant == 1 { 100_000 } else { 10_000 });
         }
         assert_eq!(turns, [5, 50]);
     }
@@ -237,10 +213,7 @@ mod tests {
         for i in 0..5 {
             assert!(queue.put(task(1)).is_ok(), "{i}");
         }
-        assert!(
-            matches!(queue.put(task(1)), Err(Error::Busy)),
-            "half of it is one tenant's share"
-        );
+        assert!(matches!(queue.put(task(1)), Err(Error::Busy)), "half of it is one tenant's share");
         for i in 2..7 {
             assert!(queue.put(task(i)).is_ok(), "{i}");
         }

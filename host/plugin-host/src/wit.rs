@@ -29,27 +29,16 @@ pub(crate) trait World: 'static {
     ///
     /// # Errors
     /// [`Failure::Output`] if the answer has another shape than the contract says.
-    fn verdicts(
-        answer: Self::Answer,
-        n: usize,
-        plan: &Plan,
-    ) -> Result<Vec<Verdict<Self::Decision>>, Failure>;
+    fn verdicts(answer: Self::Answer, n: usize, plan: &Plan) -> Result<Vec<Verdict<Self::Decision>>, Failure>;
 }
 
 /// What `evaluate` takes.
-pub(crate) type Arguments = (
-    std::sync::Arc<types::Ctx>,
-    u32,
-    std::sync::Arc<Vec<types::Column>>,
-);
+pub(crate) type Arguments = (std::sync::Arc<types::Ctx>, u32, std::sync::Arc<Vec<types::Column>>);
 /// What `evaluate` returns.
 pub(crate) type Returned<W> = (Result<<W as World>::Answer, String>,);
 
 /// Puts a plugin's own failures, in rising order of place, over the verdicts.
-pub(crate) fn lay_failures<T>(
-    verdicts: &mut [Verdict<T>],
-    failures: Vec<(u32, String)>,
-) -> Result<(), Failure> {
+pub(crate) fn lay_failures<T>(verdicts: &mut [Verdict<T>], failures: Vec<(u32, String)>) -> Result<(), Failure> {
     let mut next = 0;
     for (place, words) in failures {
         if place < next {

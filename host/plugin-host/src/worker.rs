@@ -29,10 +29,7 @@ struct Kept<W: World> {
 
 impl<W: World> Default for Cache<W> {
     fn default() -> Self {
-        Self {
-            kept: HashMap::new(),
-            clock: 0,
-        }
+        Self { kept: HashMap::new(), clock: 0 }
     }
 }
 
@@ -48,21 +45,10 @@ impl<W: World> Cache<W> {
         // Instances of programs that nobody uses any more go with the next that comes.
         self.kept.retain(|_, kept| kept.program.strong_count() > 0);
         if self.kept.len() >= limits::PLUGIN_INSTANCES_PER_WORKER_MAX {
-            let oldest = self
-                .kept
-                .iter()
-                .min_by_key(|(_, kept)| kept.used)
-                .map(|(id, _)| *id);
+            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(id, _)| *id);
             oldest.and_then(|id| self.kept.remove(&id));
         }
-        self.kept.insert(
-            program.id,
-            Kept {
-                instance,
-                program: Arc::downgrade(program),
-                used: self.clock,
-            },
-        );
+        self.kept.insert(program.id, Kept { instance, program: Arc::downgrade(program), used: self.clock });
     }
 
     pub(crate) fn remove(&mut self, program: &Program) {
@@ -104,10 +90,7 @@ pub(crate) fn run(queue: &Queue, ticker: &Ticker) {
         let ran = catch_unwind(AssertUnwindSafe(|| (task.job)(&mut worker)));
         drop(running);
         let fuel = ran.unwrap_or_else(|panic| {
-            tracing::error!(
-                panic = panic_words(&*panic),
-                "a plugin call panicked in the host"
-            );
+            tracing::error!(panic = panic_words(&*panic), "a plugin call panicked in the host");
             // Whatever it was doing, its instances are in doubt.
             worker = Worker::default();
             charged
@@ -118,6 +101,5 @@ pub(crate) fn run(queue: &Queue, ticker: &Ticker) {
 
 fn panic_words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

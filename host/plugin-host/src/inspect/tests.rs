@@ -5,16 +5,10 @@ use crate::fixtures;
 
 fn check(bytes: &[u8], expected: &[(&str, &str)]) {
     let complaints = inspect(bytes).expect_err("refused");
-    let found: Vec<_> = complaints
-        .iter()
-        .map(|complaint| (complaint.code, complaint.detail.as_str()))
-        .collect();
+    let found: Vec<_> = complaints.iter().map(|complaint| (complaint.code, complaint.detail.as_str())).collect();
     assert_eq!(found.len(), expected.len(), "{found:?}");
     for ((code, detail), (expected_code, part)) in found.iter().zip(expected) {
-        assert!(
-            code == expected_code && detail.contains(part),
-            "{code} {detail} is not {expected_code} {part}"
-        );
+        assert!(code == expected_code && detail.contains(part), "{code} {detail} is not {expected_code} {part}");
     }
 }
 
@@ -43,10 +37,7 @@ fn import_function(bytes: &mut Vec<u8>, name: &str) {
 #[test]
 fn what_is_no_component_is_refused() {
     check(b"", &[("not-a-component", "no WebAssembly")]);
-    check(
-        b"random bytes, not Wasm",
-        &[("not-a-component", "no WebAssembly")],
-    );
+    check(b"random bytes, not Wasm", &[("not-a-component", "no WebAssembly")]);
     check(b"\0asm\x01\0\0\0", &[("not-a-component", "a core module")]);
     let whole = fixtures()[0].bytes;
     check(&whole[..whole.len() - 100], &[("not-a-component", "")]);
@@ -70,26 +61,14 @@ fn every_truncation_and_many_flipped_bits_never_panic() {
 #[test]
 fn an_empty_component_lacks_its_exports() {
     let empty = component(|_| {});
-    check(
-        &empty,
-        &[
-            ("missing-export", "`init`"),
-            ("missing-export", "`evaluate`"),
-        ],
-    );
+    check(&empty, &[("missing-export", "`init`"), ("missing-export", "`evaluate`")]);
 }
 
 #[test]
 fn a_forbidden_import_is_named() {
-    let exports = [
-        ("missing-export", "`init`"),
-        ("missing-export", "`evaluate`"),
-    ];
+    let exports = [("missing-export", "`init`"), ("missing-export", "`evaluate`")];
     let fetch = component(|bytes| import_function(bytes, "fetch"));
-    check(
-        &fetch,
-        &[&[("forbidden-import", "`fetch`")], &exports[..]].concat(),
-    );
+    check(&fetch, &[&[("forbidden-import", "`fetch`")], &exports[..]].concat());
     let log = component(|bytes| import_function(bytes, "log"));
     let wrong = ("forbidden-import", "`log` is imported as `func()`");
     check(&log, &[&[wrong], &exports[..]].concat());
@@ -128,14 +107,8 @@ fn the_wrong_world_says_what_is_expected() {
     });
     let wrong = [
         ("forbidden-import", "`log2`"),
-        (
-            "wrong-export",
-            "`init` is exported as `func()`; the contract says `func(config: list<u8>)",
-        ),
-        (
-            "wrong-export",
-            "`evaluate` is exported as `func()`; the contract says `func(ctx: ",
-        ),
+        ("wrong-export", "`init` is exported as `func()`; the contract says `func(config: list<u8>)"),
+        ("wrong-export", "`evaluate` is exported as `func()`; the contract says `func(ctx: "),
     ];
     check(&other, &wrong);
 }
@@ -154,15 +127,8 @@ fn size_one_below_at_and_above() {
 #[test]
 fn the_contract_is_there() {
     assert_eq!(CONTRACT.log, "func(level: u8, text: string)");
-    assert!(
-        CONTRACT.init.starts_with(
-            "func(config: list<u8>) -> result<record<fields: list<variant<topic, tag, "
-        )
-    );
+    assert!(CONTRACT.init.starts_with("func(config: list<u8>) -> result<record<fields: list<variant<topic, tag, "));
     for (kind, text) in &CONTRACT.evaluate {
-        assert!(
-            text.starts_with("func(ctx: record<attempt-limit: u16, queues: "),
-            "{kind}: {text}"
-        );
+        assert!(text.starts_with("func(ctx: record<attempt-limit: u16, queues: "), "{kind}: {text}");
     }
 }

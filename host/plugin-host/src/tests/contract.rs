@@ -22,31 +22,18 @@ fn the_sdk_carries_the_contract_word_for_word() {
     };
     let contract = read("wit");
     assert_eq!(contract.len(), 3);
-    assert!(
-        contract == read("plugin-sdk/wit"),
-        "copy wit/ to plugin-sdk/wit/"
-    );
+    assert!(contract == read("plugin-sdk/wit"), "copy wit/ to plugin-sdk/wit/");
 }
 
 #[test]
 fn our_components_are_of_their_worlds_and_ask_for_nothing_but_log() {
     for component in builtins().iter().chain(examples()).chain(&fixtures()[..2]) {
-        let found = inspect(component.bytes)
-            .unwrap_or_else(|wrong| panic!("{}: {wrong:?}", component.name));
-        assert_eq!(
-            (found.kind, found.digest),
-            (component.kind, component.digest),
-            "{}",
-            component.name
-        );
+        let found = inspect(component.bytes).unwrap_or_else(|wrong| panic!("{}: {wrong:?}", component.name));
+        assert_eq!((found.kind, found.digest), (component.kind, component.digest), "{}", component.name);
         assert_eq!(found.imports, ["log"], "{}", component.name);
         assert!(found.warnings.is_empty());
         let size = component.bytes.len();
-        assert!(
-            size < 120 << 10,
-            "{} has grown to {size} bytes",
-            component.name
-        );
+        assert!(size < 120 << 10, "{} has grown to {size} bytes", component.name);
     }
 }
 
@@ -61,20 +48,10 @@ fn a_component_is_encoded_once() {
 
 #[test]
 fn no_path_of_the_builder_is_in_a_component() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("a path");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("a path");
     let root = root.to_str().expect("UTF-8").as_bytes();
     for component in builtins() {
-        let found = component
-            .bytes
-            .windows(root.len())
-            .any(|window| window == root);
-        assert!(
-            !found,
-            "{}: the digest depends on where it was built",
-            component.name
-        );
+        let found = component.bytes.windows(root.len()).any(|window| window == root);
+        assert!(!found, "{}: the digest depends on where it was built", component.name);
     }
 }

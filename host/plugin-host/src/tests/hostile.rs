@@ -34,36 +34,21 @@ fn check_filter(act: &str, expected: Failure) {
                 i if i % 2 == 0 => YES,
                 _ => NO,
             };
-            assert_eq!(
-                verdict, &wanted,
-                "{act}: message {i}, guilty is {guilty}, took {took:?}"
-            );
+            assert_eq!(verdict, &wanted, "{act}: message {i}, guilty is {guilty}, took {took:?}");
         }
     }
     let stats = bound.stats();
     assert_eq!(stats.of(expected), 3, "{act}: {stats:?}");
-    assert_eq!(
-        stats.failures.iter().sum::<u64>(),
-        3,
-        "{act}, no other class: {stats:?}"
-    );
+    assert_eq!(stats.failures.iter().sum::<u64>(), 3, "{act}, no other class: {stats:?}");
     assert_eq!((stats.calls, stats.messages), (3, 60));
-    assert_eq!(
-        stats.breaker,
-        BreakerState::Closed,
-        "{act}: most messages were judged"
-    );
+    assert_eq!(stats.breaker, BreakerState::Closed, "{act}: most messages were judged");
 }
 
 fn check_selector(act: &str, expected: Failure) {
     let bench = Bench::new();
     let bound = poisoned_fixture(&bench, misbehave_selector(), act);
     let verdicts = bench.select(&bound, &["a", "b", "poison", "c"]);
-    assert_eq!(
-        verdicts,
-        [queue(1), queue(1), Verdict::Stopped(expected), queue(1)],
-        "{act}"
-    );
+    assert_eq!(verdicts, [queue(1), queue(1), Verdict::Stopped(expected), queue(1)], "{act}");
     assert_eq!(bound.stats().of(expected), 1);
 }
 
@@ -103,26 +88,16 @@ fn an_answer_at_the_limit_passes() {
     let bench = Bench::new();
     let bound = bench.bind(misbehave_selector(), r#"{"do":"full"}"#);
     let verdicts = bench.select(&bound, &["a"]);
-    assert!(
-        matches!(&verdicts[..], [Verdict::Answer(targets)] if targets.len() == limits::PLUGIN_TARGETS_MAX)
-    );
+    assert!(matches!(&verdicts[..], [Verdict::Answer(targets)] if targets.len() == limits::PLUGIN_TARGETS_MAX));
 }
 
 #[test]
 fn a_loop_with_fuel_to_spare_meets_the_clock() {
     let bench = Bench::new();
     let mut spec = bench.spec(misbehave_filter(), r#"{"do":"loop","tag":"poison"}"#);
-    spec.limits = CallLimits {
-        fuel: u64::MAX,
-        wall_ms: 20,
-        ..CallLimits::default()
-    };
+    spec.limits = CallLimits { fuel: u64::MAX, wall_ms: 20, ..CallLimits::default() };
     let bound = bench.bind_spec(spec);
-    assert_eq!(
-        bench.filter(&bound, &["yes"]),
-        [YES],
-        "and the instance is kept"
-    );
+    assert_eq!(bench.filter(&bound, &["yes"]), [YES], "and the instance is kept");
     let started = Instant::now();
     let verdicts = bench.filter(&bound, &["yes", "poison", "no"]);
     let took = started.elapsed();
@@ -153,11 +128,7 @@ async fn a_binding_that_timed_out_is_judged_elsewhere_until_it_behaves() {
 async fn a_neighbour_is_served_while_a_tenant_loops() {
     let bench = Bench::new();
     let mut spec = bench.spec(misbehave_filter(), r#"{"do":"loop"}"#);
-    spec.limits = CallLimits {
-        fuel: u64::MAX,
-        wall_ms: 200,
-        ..CallLimits::default()
-    };
+    spec.limits = CallLimits { fuel: u64::MAX, wall_ms: 200, ..CallLimits::default() };
     let hostile = bench.bind_spec(spec);
     let mut spec = bench.spec(misbehave_filter(), "{}");
     spec.tenant = TenantId(99);
@@ -180,10 +151,7 @@ async fn a_neighbour_is_served_while_a_tenant_loops() {
     let started = Instant::now();
     let ((a, ..), (worst, done)) = tokio::join!(bad, good);
     assert_eq!(a.expect("room"), [Verdict::Stopped(Failure::Timeout)]);
-    assert!(
-        started.elapsed() > Duration::from_millis(200),
-        "it did loop"
-    );
+    assert!(started.elapsed() > Duration::from_millis(200), "it did loop");
     assert!(
         worst < Duration::from_millis(150) && done - started < Duration::from_millis(800),
         "a neighbour waited {worst:?}"
@@ -206,18 +174,12 @@ fn a_message_failed_in_words_is_no_trap() {
     let bench = Bench::new();
     let bound = poisoned(&bench, "fail");
     let verdicts = bench.filter(&bound, &["yes", "poison", "no"]);
-    assert_eq!(
-        verdicts,
-        [YES, Verdict::Failed("no verdict on this one".into()), NO]
-    );
+    assert_eq!(verdicts, [YES, Verdict::Failed("no verdict on this one".into()), NO]);
     let stats = bound.stats();
     assert_eq!((stats.failed, stats.failures), (1, [0; 7]));
     let bound = bench.bind(misbehave_filter(), r#"{"do":"error"}"#);
     let failed = Verdict::Failed("nothing works today".into());
-    assert_eq!(
-        bench.filter(&bound, &["poison", "no"]),
-        [failed.clone(), failed]
-    );
+    assert_eq!(bench.filter(&bound, &["poison", "no"]), [failed.clone(), failed]);
 }
 
 #[test]
@@ -225,19 +187,9 @@ fn another_answer_when_asked_again_is_impure() {
     let bench = Bench::new();
     let bound = bench.bind(misbehave_filter(), r#"{"do":"impure"}"#);
     let verdicts = bench.filter(&bound, &["a", "b"]);
-    assert_eq!(
-        verdicts,
-        [
-            Verdict::Stopped(Failure::Impure),
-            Verdict::Stopped(Failure::Impure)
-        ]
-    );
+    assert_eq!(verdicts, [Verdict::Stopped(Failure::Impure), Verdict::Stopped(Failure::Impure)]);
     assert_eq!(bound.stats().of(Failure::Impure), 2);
-    assert_eq!(
-        bench.filter(&bound, &["a", "b"]),
-        [NO, YES],
-        "only the first of a thousand calls is audited"
-    );
+    assert_eq!(bench.filter(&bound, &["a", "b"]), [NO, YES], "only the first of a thousand calls is audited");
     for _ in 2..limits::PLUGIN_AUDIT_CALLS {
         bench.filter(&bound, &["a", "b"]);
     }
@@ -252,10 +204,7 @@ fn the_log_is_bounded() {
     let bound = bench.bind(misbehave_filter(), r#"{"do":"say"}"#);
     assert_eq!(bench.filter(&bound, &["yes"]), [YES]);
     let line = &bound.logs()[0];
-    assert_eq!(
-        (line.level, line.text.as_str(), line.at),
-        (1, "this one is odd", Timestamp(1_000))
-    );
+    assert_eq!((line.level, line.text.as_str(), line.at), (1, "this one is odd", Timestamp(1_000)));
     let bound = poisoned(&bench, "flood");
     for calls in 1..=9 {
         assert_eq!(bench.filter(&bound, &["poison"]), [NO]);
@@ -263,11 +212,7 @@ fn the_log_is_bounded() {
         // The first call is audited: it is made twice.
         let written = (calls + 1) * limits::PLUGIN_LOG_LINES_PER_CALL_MAX as usize;
         assert_eq!(lines.len(), written.min(limits::PLUGIN_LOG_LINES_MAX));
-        assert!(
-            lines
-                .iter()
-                .all(|line| line.text.len() == limits::PLUGIN_LOG_LINE_BYTES_MAX)
-        );
+        assert!(lines.iter().all(|line| line.text.len() == limits::PLUGIN_LOG_LINE_BYTES_MAX));
     }
 }
 
@@ -279,14 +224,8 @@ fn init_is_bounded_and_speaks() {
         bench.host.try_init_now(&spec).expect_err("no plan")
     };
     let refused = |words: &str| InitError::Refused(words.into());
-    assert_eq!(
-        try_init(r#"{"do":"init-error"}"#),
-        refused("this config is not to my taste")
-    );
-    assert_eq!(
-        try_init(r#"{"do":"init-twice"}"#),
-        refused("the plan asks for Tag twice")
-    );
+    assert_eq!(try_init(r#"{"do":"init-error"}"#), refused("this config is not to my taste"));
+    assert_eq!(try_init(r#"{"do":"init-twice"}"#), refused("the plan asks for Tag twice"));
     assert!(matches!(try_init("{"), InitError::Refused(words) if words.contains("EOF")));
     let stopped = |error: InitError| match error {
         InitError::Stopped { failure, .. } => failure,
@@ -297,6 +236,20 @@ fn init_is_bounded_and_speaks() {
     assert_eq!(stopped(try_init(r#"{"pages":300}"#)), Failure::Memory);
 }
 
+#[tokio::test]
+async fn a_component_that_cannot_even_refuse_is_told() {
+    let bench = Bench::new();
+    for component in fixtures().iter().chain(examples()).chain(crate::builtins()) {
+        let digest = component.digest;
+        bench.host.compile_now(digest, component.bytes).expect("it compiles");
+        let smoke = bench.host.smoke(TenantId(1), digest, component.kind).await;
+        assert_eq!(smoke, Ok(()), "{}", component.name);
+    }
+    let unknown = crate::Digest([7; 32]);
+    let smoke = bench.host.smoke(TenantId(1), unknown, pointsman_model::judge::Kind::Filter).await;
+    assert!(matches!(smoke, Err(InitError::Host(_))), "{smoke:?}");
+}
+
 #[test]
 fn fields_of_a_plan_one_below_at_and_above() {
     let bench = Bench::new();
@@ -305,11 +258,7 @@ fn fields_of_a_plan_one_below_at_and_above() {
         let spec = bench.spec(misbehave_filter(), &format!(r#"{{"fields":{fields}}}"#));
         let plan = bench.host.try_init_now(&spec).map(|plan| plan.fields.len());
         let expected = format!("the plan asks for {fields} fields, at most {max}");
-        let expected = if fits {
-            Ok(fields)
-        } else {
-            Err(InitError::Refused(expected))
-        };
+        let expected = if fits { Ok(fields) } else { Err(InitError::Refused(expected)) };
         assert_eq!(plan, expected);
     }
 }
@@ -334,9 +283,7 @@ fn memory_one_below_at_and_above() {
         spec.limits.memory_bytes = memory_bytes;
         bench.host.try_init_now(&spec).is_ok()
     };
-    let least = (1..64)
-        .find(|pages| answers(pages << 16))
-        .expect("some memory is enough");
+    let least = (1..64).find(|pages| answers(pages << 16)).expect("some memory is enough");
     assert!(!answers((least << 16) - 1) && answers(least << 16) && answers((least << 16) + 1));
 }
 
@@ -346,17 +293,11 @@ fn the_breaker_opens_and_closes_by_itself() {
     let bound = poisoned(&bench, "trap");
     for _ in 0..limits::PLUGIN_BREAKER_FAILURES {
         assert_eq!(bound.breaker(), BreakerState::Closed);
-        assert_eq!(
-            bench.filter(&bound, &["poison"]),
-            [Verdict::Stopped(Failure::Trap)]
-        );
+        assert_eq!(bench.filter(&bound, &["poison"]), [Verdict::Stopped(Failure::Trap)]);
     }
     assert_eq!(bound.breaker(), BreakerState::Open);
     let calls = bound.stats().calls;
-    assert_eq!(
-        bench.filter(&bound, &["yes"]),
-        [Verdict::Stopped(Failure::Trap)]
-    );
+    assert_eq!(bench.filter(&bound, &["yes"]), [Verdict::Stopped(Failure::Trap)]);
     assert_eq!(bound.stats().calls, calls, "the plugin was not called");
     bench.clock.advance_ms(limits::PLUGIN_BREAKER_OPEN_MS_MIN);
     assert_eq!(bound.breaker(), BreakerState::HalfOpen);
@@ -372,11 +313,7 @@ fn an_instance_is_renewed_after_its_calls() {
     assert_eq!(bench.filter(&bound, &["yes"]), [YES], "the audited call");
     assert_eq!(bench.filter(&bound, &["odd"]), [NO]);
     assert_eq!(bench.filter(&bound, &["odd"]), [YES]);
-    assert_eq!(
-        bench.filter(&bound, &["odd"]),
-        [NO],
-        "the next would be yes"
-    );
+    assert_eq!(bench.filter(&bound, &["odd"]), [NO], "the next would be yes");
     // Now at call 4 of this instance; it goes after the last.
     for _ in 4..limits::PLUGIN_INSTANCE_CALLS_MAX {
         bench.filter(&bound, &["yes"]);
@@ -396,10 +333,7 @@ fn a_bad_hint_is_the_callers_to_find_and_counted_here() {
 fn equal_batches_cost_equal_fuel() {
     let cost = || {
         let bench = Bench::new();
-        let bound = bench.bind(
-            builtin("tags").expect("there"),
-            r#"{"expression":"a || b"}"#,
-        );
+        let bound = bench.bind(builtin("tags").expect("there"), r#"{"expression":"a || b"}"#);
         bench.filter(&bound, &["a", "b", "c"]);
         bound.stats().fuel
     };

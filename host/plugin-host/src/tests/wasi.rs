@@ -23,11 +23,7 @@ fn they_are_listed_and_warned_of() {
         "wasi:random/random@0.2.6",
     ];
     assert_eq!(found.imports, expected);
-    assert!(
-        found.warnings[0].starts_with("8 WASI interfaces"),
-        "{:?}",
-        found.warnings
-    );
+    assert!(found.warnings[0].starts_with("8 WASI interfaces"), "{:?}", found.warnings);
 }
 
 #[test]
@@ -35,23 +31,9 @@ fn stubs_answer_and_what_they_cannot_do_traps() {
     let bench = Bench::new();
     let bound = bench.bind(toolchain_filter(), "{}");
     let trap = Verdict::Stopped(Failure::Trap);
-    let tags = [
-        "environment",
-        "exit",
-        "stdout",
-        "clock",
-        "seed",
-        "random",
-        "much-random",
-        "other",
-    ];
+    let tags = ["environment", "exit", "stdout", "clock", "seed", "random", "much-random", "other"];
     let verdicts = bench.filter(&bound, &tags);
     assert_eq!(verdicts, [YES, trap.clone(), YES, YES, YES, YES, trap, NO]);
-    assert!(
-        bound
-            .logs()
-            .iter()
-            .all(|line| line.text == "hello" && line.level == 2)
-    );
+    assert!(bound.logs().iter().all(|line| line.text == "hello" && line.level == 2));
     assert!(!bound.logs().is_empty());
 }

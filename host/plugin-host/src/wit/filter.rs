@@ -22,21 +22,13 @@ impl World for Filter {
 
     const KIND: Kind = Kind::Filter;
 
-    fn verdicts(
-        answer: FilterAnswer,
-        n: usize,
-        _plan: &Plan,
-    ) -> Result<Vec<Verdict<bool>>, Failure> {
+    fn verdicts(answer: FilterAnswer, n: usize, _plan: &Plan) -> Result<Vec<Verdict<bool>>, Failure> {
         let bits = &answer.accepted;
-        let spare = bits
-            .last()
-            .is_some_and(|last| !n.is_multiple_of(8) && last >> (n % 8) != 0);
+        let spare = bits.last().is_some_and(|last| !n.is_multiple_of(8) && last >> (n % 8) != 0);
         if bits.len() != n.div_ceil(8) || spare {
             return Err(Failure::Output);
         }
-        let mut verdicts: Vec<_> = (0..n)
-            .map(|i| Verdict::Answer(bits[i / 8] >> (i % 8) & 1 == 1))
-            .collect();
+        let mut verdicts: Vec<_> = (0..n).map(|i| Verdict::Answer(bits[i / 8] >> (i % 8) & 1 == 1)).collect();
         super::lay_failures(&mut verdicts, answer.failures)?;
         Ok(verdicts)
     }

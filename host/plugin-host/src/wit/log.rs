@@ -30,10 +30,7 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self {
-            clock,
-            lines: Mutex::default(),
-        }
+        Self { clock, lines: Mutex::default() }
     }
 
     pub(crate) fn push(&self, level: u8, text: &str) {
@@ -41,11 +38,7 @@ impl Logs {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let line = LogLine {
-            at: self.clock.wall(),
-            level: level.min(3),
-            text: text[..end].to_owned(),
-        };
+        let line = LogLine { at: self.clock.wall(), level: level.min(3), text: text[..end].to_owned() };
         let mut lines = self.lines.lock();
         if lines.len() == limits::PLUGIN_LOG_LINES_MAX {
             lines.pop_front();
@@ -83,14 +76,11 @@ impl LogShare {
 
 /// Defines `log`.
 pub(crate) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.root().func_wrap(
-        "log",
-        |mut store: StoreContextMut<'_, Guest>, (level, text): (u8, WasmStr)| {
-            // The text is not even read once the call's share is used up.
-            if let Some(logs) = store.data_mut().log.take() {
-                logs.push(level, &text.to_str(&store)?);
-            }
-            Ok(())
-        },
-    )
+    linker.root().func_wrap("log", |mut store: StoreContextMut<'_, Guest>, (level, text): (u8, WasmStr)| {
+        // The text is not even read once the call's share is used up.
+        if let Some(logs) = store.data_mut().log.take() {
+            logs.push(level, &text.to_str(&store)?);
+        }
+        Ok(())
+    })
 }

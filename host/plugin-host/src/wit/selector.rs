@@ -31,11 +31,7 @@ impl World for Selector {
 
     const KIND: Kind = Kind::Selector;
 
-    fn verdicts(
-        answer: SelectorAnswer,
-        n: usize,
-        plan: &Plan,
-    ) -> Result<Vec<Verdict<Vec<Target>>>, Failure> {
+    fn verdicts(answer: SelectorAnswer, n: usize, plan: &Plan) -> Result<Vec<Verdict<Vec<Target>>>, Failure> {
         let Routes { ends, targets } = answer.routes;
         if ends.len() != n || ends.last().map_or(0, |end| *end as usize) != targets.len() {
             return Err(Failure::Output);
@@ -48,10 +44,7 @@ impl World for Selector {
             if range.len() > limits::PLUGIN_TARGETS_MAX {
                 return Err(Failure::Output);
             }
-            let targets: Option<Vec<_>> = range
-                .iter()
-                .map(|target| read_target(*target, plan))
-                .collect();
+            let targets: Option<Vec<_>> = range.iter().map(|target| read_target(*target, plan)).collect();
             verdicts.push(Verdict::Answer(targets.ok_or(Failure::Output)?));
             start = end;
         }
@@ -66,8 +59,5 @@ fn read_target(target: u32, plan: &Plan) -> Option<Target> {
     if usize::from(destination) > plan.destinations.len() {
         return None;
     }
-    Some(Target {
-        destination,
-        queue: (queue != QUEUE_BY_SLOT).then_some(QueueId(queue)),
-    })
+    Some(Target { destination, queue: (queue != QUEUE_BY_SLOT).then_some(QueueId(queue)) })
 }

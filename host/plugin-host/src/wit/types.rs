@@ -69,14 +69,8 @@ pub(crate) struct Ctx {
 
 impl From<&judge::Context> for Ctx {
     fn from(context: &judge::Context) -> Self {
-        let queues = context.queues.iter().map(|stat| QueueStat {
-            queue: stat.queue.0,
-            messages: stat.messages,
-        });
-        Self {
-            attempt_limit: context.attempt_limit,
-            queues: queues.collect(),
-        }
+        let queues = context.queues.iter().map(|stat| QueueStat { queue: stat.queue.0, messages: stat.messages });
+        Self { attempt_limit: context.attempt_limit, queues: queues.collect() }
     }
 }
 
@@ -84,18 +78,11 @@ impl Column {
     /// The values of messages `from..to`, as a column of their own.
     pub(crate) fn slice(&self, from: usize, to: usize) -> Self {
         let at = |i: usize| {
-            if i == 0 {
-                0
-            } else {
-                self.ends[i - 1] & !judge::ABSENT
-            }
+            if i == 0 { 0 } else { self.ends[i - 1] & !judge::ABSENT }
         };
         let (start, end) = (at(from), at(to));
         let ends = self.ends[from..to].iter().map(|end| end - start).collect();
-        Self {
-            ends,
-            bytes: self.bytes[start as usize..end as usize].to_vec(),
-        }
+        Self { ends, bytes: self.bytes[start as usize..end as usize].to_vec() }
     }
 }
 
@@ -107,43 +94,28 @@ impl Plan {
     pub(crate) fn check(self, kind: judge::Kind) -> Result<judge::Plan, String> {
         let fields: Vec<judge::Field> = self.fields.into_iter().map(Into::into).collect();
         if fields.len() > limits::PLUGIN_FIELDS_MAX {
-            return Err(format!(
-                "the plan asks for {} fields, at most {}",
-                fields.len(),
-                limits::PLUGIN_FIELDS_MAX
-            ));
+            return Err(format!("the plan asks for {} fields, at most {}", fields.len(), limits::PLUGIN_FIELDS_MAX));
         }
-        if let Some(field) = fields
-            .iter()
-            .enumerate()
-            .find_map(|(i, field)| fields[..i].contains(field).then_some(field))
+        if let Some(field) =
+            fields.iter().enumerate().find_map(|(i, field)| fields[..i].contains(field).then_some(field))
         {
             return Err(format!("the plan asks for {field:?} twice"));
         }
         let tags = self.tags.as_ref().map_or(0, Vec::len);
         if tags > limits::PLUGIN_TAGS_MAX {
-            return Err(format!(
-                "the plan hints {tags} tags, at most {}",
-                limits::PLUGIN_TAGS_MAX
-            ));
+            return Err(format!("the plan hints {tags} tags, at most {}", limits::PLUGIN_TAGS_MAX));
         }
         if tags > 0 && kind != judge::Kind::Filter {
             return Err(format!("a {kind} hints no tags"));
         }
         if self.destinations.len() > limits::PLUGIN_DESTINATIONS_MAX {
             let (count, max) = (self.destinations.len(), limits::PLUGIN_DESTINATIONS_MAX);
-            return Err(format!(
-                "the plan names {count} destinations, at most {max}"
-            ));
+            return Err(format!("the plan names {count} destinations, at most {max}"));
         }
         if !self.destinations.is_empty() && kind != judge::Kind::Selector {
             return Err(format!("a {kind} has no destinations"));
         }
-        Ok(judge::Plan {
-            fields,
-            tags: self.tags,
-            destinations: self.destinations,
-        })
+        Ok(judge::Plan { fields, tags: self.tags, destinations: self.destinations })
     }
 }
 
