@@ -1,0 +1,97 @@
+//! What must hold after a power cut.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use openraft::RaftLogReader as _;
+use openraft::entry::RaftEntry as _;
+use pointsman_model::QueueOffset;
+use pointsman_state_machine::{Machine, Outcome};
+use pointsman_storage::disk::Disk as _;
+use pointsman_storage::queues::QueueRead;
+use pointsman_storage::state::{ModelState, StateStore};
+
+use super::super::*;
+use super::sim::{Moment, Sim, now};
+use crate::core::Rows;
+use crate::entry::Payload;
+
+impl Sim {
+    /// What must hold after recovery and after everything in the log is applied.
+    pub(super) fn check(&mut self, moment: &Moment) -> Result<(), String> {
+        let log = &self.core.log;
+        let last = log.last().map_or(0, |(_, index, _)| index.0 + 1) as usize;
+        if last < moment.acked {
+            return Err(format!("{} entries were acknowledged, {last} are there", moment.acked));
+        }
+        let voted = self.core.vote.lock().load().map_or(0, |vote| vote.term.0);
+        if voted < moment.voted {
+            return Err(format!("voted in term {}, remembers {voted}", moment.voted));
+        }
+        let entries = now(self.store.try_get_log_entries(0..u64::MAX)).map_err(|error| error.to_string())?;
+        if entries.len() != last {
+            return Err(format!("{} of {last} entries can be read", entries.len()));
+        }
+        for (entry, proposed) in entries.iter().zip(&self.proposed) {
+            let same = match (&entry.payload, &proposed.entry.payload) {
+                (Payload::Batch(a), Payload::Batch(b)) => a.records == b.records && a.stamp == b.stamp,
+                (Payload::Blank, Payload::Blank) => true,
+                _ => false,
+            };
+            if !same || entry.log_id != proposed.entry.log_id {
+                return Err(format!("entry {} is not what was proposed", entry.log_id));
+            }
+        }
+        // What was lost was never acknowledged; it never happened.
+        self.proposed.truncate(last);
+        self.apply(last as u64)?;
+        self.check_queues()
+    }
+
+    /// Every visible message is at its offset, and nothing else is.
+    pub(super) fn check_queues(&self) -> Result<(), String> {
+        let mut next = [0_u64; 2];
+        for proposed in &self.proposed {
+            let Some((outcomes, _)) = &proposed.applied else { return Err("an entry is not applied".into()) };
+            for outcome in outcomes {
+                let Outcome::Published(published) = outcome else { continue };
+                let offset = &mut next[usize::from(published.queue.0)];
+                if published.offset != QueueOffset(*offset) {
+                    return Err(format!("offset {} follows {offset}", published.offset));
+                }
+                *offset += 1;
+                let entry = self.core.queues.get(TOPIC, published.queue, published.offset);
+                let entry = entry.map_err(|error| error.to_string())?.ok_or("a queue entry is missing")?;
+                if entry.log_place() != (published.index, published.ordinal) {
+                    return Err(format!("offset {offset} leads to {:?}", entry.log_place()));
+                }
+                let bytes = self.core.log.read_record(entry.position, entry.length as usize);
+                record::decode(&bytes.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+            }
+        }
+        for (queue, end) in (0..).zip(next) {
+            let beyond = self.core.queues.read(TOPIC, QueueId(queue), QueueOffset(end), 1);
+            if beyond.map_err(|error| error.to_string())? != QueueRead::Entries(Vec::new()) {
+                return Err(format!("queue {queue} goes on behind {end}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcome hash of a machine that is given the log from its first entry on.
+    pub(super) fn straight_replay(&self) -> u64 {
+        let state = ModelState::new(Arc::new(|| None));
+        let mut machine = Machine::load(&Rows(&state), ShardId(1)).unwrap();
+        for entry in now(self.store.clone().try_get_log_entries(0..u64::MAX)).unwrap() {
+            let records = match &entry.payload {
+                Payload::Batch(batch) => batch.records.clone(),
+                _ => Bytes::new(),
+            };
+            let meta = crate::applier::entry_meta(&self.core, &entry);
+            let applied = machine.apply(&Rows(&state), &meta, &records).unwrap();
+            let index = pointsman_storage::state::Applied { index: meta.index, meta: Bytes::new() };
+            state.write(&index, &mut applied.writes.iter().map(|(k, v)| (&k[..], v.as_deref()))).unwrap();
+        }
+        machine.state().outcome_hash
+    }
+}
