@@ -31,6 +31,9 @@ pub enum Error {
     /// A write or a sync failed earlier. Nothing is written or synced here again before a restart.
     #[error("writing stopped after a failure: {0}")]
     Poisoned(#[source] Arc<Error>),
+    /// A broken invariant stopped the thread that writes.
+    #[error("the thread that writes the log panicked")]
+    WriterPanicked,
     /// Stored bytes that were durable once no longer match their checksums.
     #[error("{path} is damaged at position {position}: {reason}")]
     Damaged {

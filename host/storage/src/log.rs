@@ -36,6 +36,7 @@ mod config;
 mod cursor;
 mod frame;
 mod mutant;
+mod prepare;
 mod read;
 mod recovery;
 mod scan;

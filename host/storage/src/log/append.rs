@@ -146,7 +146,6 @@ impl Inner {
     }
 
     fn accept(&self, state: &mut State, mut frame: Frame, spares: &mut impl Iterator<Item = Arc<Spare>>) {
-        debug_assert_eq!(pointsman_model::record::records_crc(&frame.records), Ok(frame.records_crc), "{frame:?}");
         let mut place = Place::of(state);
         let position = place.position;
         if place.put(frame.bytes() as u64, self.config.segment_bytes)
@@ -168,6 +167,7 @@ impl Inner {
         segment.push(frame.index, position, frame.end());
         state.position = frame.end();
         let header = frame.header(&self.config.owner());
+        debug_assert_eq!(header.verify_records(&frame.records), Ok(()), "{frame:?} would be damage after a restart");
         state.tail_entry = Some(TailEntry::of(&header));
         state.tail.push(Frame { ticket: None, ..frame.clone() });
         state.queue.push_back(Job::Write(frame, header.encode()));

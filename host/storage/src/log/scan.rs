@@ -87,6 +87,9 @@ pub(crate) fn scan(file: &Arc<dyn DiskFile>, owner: Owner, extent: &Extent<'_>) 
         scan.segment.push(frame.index, at, cursor.position);
         scan.last = Some(TailEntry::of(&frame));
     }
+    if lost.is_none() && cursor.position < durable {
+        lost = Some((cursor.position, "the file ends early"));
+    }
     if let Some((from, reason)) = lost {
         scan.damages.push(damage(path, from, durable, scan.segment.next_index, None, reason));
         scan.segment.end = durable;

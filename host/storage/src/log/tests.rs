@@ -317,3 +317,25 @@ fn tickets_hear_of_append_and_sync() {
     assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["fsynced true"]);
     assert!(log.read(indexes(1..2), 1).expect("read")[0].ticket.is_none());
 }
+
+#[test]
+fn a_file_cut_short_is_named_wherever_it_ends() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let config = config(dir.path(), 64 << 10);
+    let (log, _) = open(&config);
+    for index in 1..=6 {
+        append(&log, vec![sized(1, index, 500)]);
+    }
+    let ends: Vec<u64> = log.read(indexes(1..6), usize::MAX).expect("read").iter().map(|frame| frame.end().0).collect();
+    drop(log);
+    let path = dir.path().join("log/00000000000000000000.seg");
+    let good = std::fs::read(&path).expect("read");
+    for (at, end) in ends.iter().enumerate() {
+        for cut in [end - 100, *end, end + 8] {
+            std::fs::write(&path, &good[..4_096 + cut as usize]).expect("write");
+            let (_, report) = open(&config);
+            let watermark = ends[4];
+            assert_eq!(report.damages.len(), usize::from(cut < watermark), "cut to {cut} in or behind entry {at}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use pointsman_model::limits;
 use super::frame::{FRAME_ALIGN_BYTES, FRAME_HEADER_BYTES, Frame};
 use super::mutant::Mutant;
 use super::segment::{Source, file_offset, path};
-use super::segment_header::{HEADER_PAGE_BYTES, SegmentHeader, Watermark};
+use super::segment_header::{SegmentHeader, Watermark};
 use super::spare::Spare;
 use super::state::{Job, State};
 use super::{Inner, OnFlushed};
@@ -160,8 +160,16 @@ impl Inner {
 
     /// Makes a reserved file the active segment: header, sync, name, sync of the directory.
     fn open_segment(&self, writer: &mut Writer, header: SegmentHeader, spare: &Spare) -> Result<(), Error> {
-        spare.take()?;
         let dir = self.config.segments_dir();
+        let fresh;
+        let spare = match spare.take() {
+            Ok(()) => spare,
+            Err(error) => {
+                tracing::warn!(%error, "a segment could not be zeroed ahead; another one is made");
+                fresh = self.fresh_spare(spare.len())?;
+                &fresh
+            }
+        };
         let to = path(&dir, header.base);
         let page = header.encode_page(&self.config.owner());
         spare.file.write_all_at(&page, 0).map_err(Error::io("write", &spare.path))?;
@@ -219,6 +227,7 @@ impl Inner {
 
     /// The writer's thread.
     pub(crate) fn run_writer(&self) {
+        let _guard = PoisonOnPanic(self);
         loop {
             let mut state = self.state.lock();
             while state.queue.is_empty() && !state.closing {
@@ -235,76 +244,19 @@ impl Inner {
         }
     }
 
-    /// The thread that makes the next segment.
-    pub(crate) fn run_preparer(&self) {
-        loop {
-            while self.prepare() {}
-            let mut state = self.state.lock();
-            if state.closing {
-                return;
-            }
-            self.grown.wait(&mut state);
-        }
-    }
-
-    /// One step towards the next segment, if one is due; true if it was.
-    ///
-    /// Nothing is done before an eighth of the active segment is used, and zeroing keeps to twice the pace of the appends.
-    pub(crate) fn prepare(&self) -> bool {
-        let state = self.state.lock();
-        let Some(due) = self.due(&state) else { return false };
-        match &state.spare {
-            Some(spare) if !spare.is_bad() => {
-                let spare = Arc::clone(spare);
-                drop(state);
-                self.config.zero_ahead && spare.zero_step(due)
-            }
-            _ if state.spare_refused => false,
-            _ => self.make_spare(state),
-        }
-    }
-
-    /// Bytes of the next segment that should be zeroed by now.
-    fn due(&self, state: &State) -> Option<u64> {
-        if state.closing || state.poison.is_some() || !state.damages.is_empty() {
-            return None;
-        }
-        let active = state.segments.back()?;
-        let used = active.end.0 - active.base.0 + HEADER_PAGE_BYTES;
-        let start = self.config.segment_bytes / 8;
-        (used > start).then(|| (2 * (used - start)).max(1))
-    }
-
-    fn make_spare(&self, mut state: parking_lot::MutexGuard<'_, State>) -> bool {
-        let number = state.spare_number;
-        state.spare_number += 1;
-        state.spare = None;
-        drop(state);
-        let made = Spare::create(&*self.disk, &self.config.segments_dir(), number, self.config.segment_bytes);
-        let mut state = self.state.lock();
-        match made {
-            Ok(spare) if state.spare.is_none() => {
-                state.spare = Some(Arc::new(spare));
-                true
-            }
-            Ok(spare) => {
-                // An append was quicker and has its own.
-                drop(state);
-                if let Err(error) = self.disk.unlink(&spare.path) {
-                    tracing::warn!(file.path = %spare.path.display(), %error, "cannot remove a spare segment");
-                }
-                false
-            }
-            Err(error) => {
-                tracing::warn!(log.dir = %self.config.dir.display(), %error, "cannot make the next segment ahead");
-                state.spare_refused = true;
-                false
-            }
-        }
-    }
-
     /// Where the log ends for a reader of `index`: nothing above it is on disk.
     pub(crate) fn is_durable(state: &State, index: LogIndex) -> bool {
         state.flushed.is_some_and(|flushed| index <= flushed)
+    }
+}
+
+/// Answers everyone who waits if the writer's thread panics.
+struct PoisonOnPanic<'a>(&'a Inner);
+
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison(Error::WriterPanicked, Vec::new(), Vec::new());
+        }
     }
 }

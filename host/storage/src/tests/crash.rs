@@ -4,10 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::oracle::{Expect, Setting, check, recover};
+use parking_lot::Mutex;
+
+use super::oracle::{DIR, Expect, Setting, check, recover};
 use super::workload::{Picture, Run};
+use crate::disk::ensure_dir;
 use crate::disk::sim::{Call, Choice, Fault, Injection, Row, SimDisk, choices};
+use crate::identity::Identity;
 
 /// What a simulation did.
 #[derive(Debug, Default)]
@@ -44,7 +50,11 @@ pub(crate) const EFFORT: Effort =
     Effort { steps: 60, states_max: 330, random: 6, second_every: 50, violations_max: 20 };
 
 pub(crate) fn setting(seed: u64) -> Setting {
-    Setting { zero_ahead: seed.is_multiple_of(2), tail_cache_bytes: if seed.is_multiple_of(3) { 4_096 } else { 0 }, mutant: None }
+    Setting {
+        zero_ahead: seed.is_multiple_of(2),
+        tail_cache_bytes: if seed.is_multiple_of(3) { 4_096 } else { 0 },
+        mutant: None,
+    }
 }
 
 impl Outcome {
@@ -218,5 +228,29 @@ fn nothing_promised_is_lost_by_a_power_cut() {
         assert!(outcome.starts >= 20, "{} restarts are too few", outcome.starts);
         let missing: BTreeSet<Row> = Row::ALL.into_iter().filter(|row| !outcome.rows.contains_key(row)).collect();
         assert!(missing.is_empty(), "not tried: {missing:?}");
+    }
+}
+
+#[test]
+fn an_identity_is_there_once_it_was_told() {
+    let fresh = || Identity { cluster: [3; 16], node: 1, incarnation: 0 };
+    let disk = SimDisk::default();
+    ensure_dir(&disk, Path::new(DIR)).expect("mkdir");
+    let pictures = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&pictures);
+    disk.observe(Box::new(move |world| seen.lock().push(world.clone())));
+    Identity::open_or_create(&disk, Path::new(DIR), fresh).expect("create");
+    disk.stop_observing();
+    let pictures = pictures.lock();
+    assert!(pictures.len() > 3, "{} operations", pictures.len());
+    for (at, world) in pictures.iter().enumerate() {
+        let atoms = world.atoms();
+        for choice in choices(&atoms, 1, 8) {
+            let disk = SimDisk::with(world.crash(&atoms, choice).0);
+            let found = Identity::open(&disk, Path::new(DIR)).expect("whole or absent");
+            assert!(found.is_none_or(|found| found == fresh()), "operation {at}, {choice:?}");
+            assert!(at + 1 < pictures.len() || found.is_some(), "operation {at}, {choice:?}: it was told and is gone");
+            Identity::open_or_create(&disk, Path::new(DIR), fresh).expect("goes on");
+        }
     }
 }

@@ -13,7 +13,11 @@ use crate::disk::sim::SimDisk;
 use crate::log::{CommitLog, Frame};
 
 fn setting(seed: u64) -> Setting {
-    Setting { zero_ahead: seed.is_multiple_of(2), tail_cache_bytes: [0, 3_000, 1 << 20][seed as usize % 3], mutant: None }
+    Setting {
+        zero_ahead: seed.is_multiple_of(2),
+        tail_cache_bytes: [0, 3_000, 1 << 20][seed as usize % 3],
+        mutant: None,
+    }
 }
 
 /// Compares every kind of read with the list.
