@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use openraft::entry::{RaftEntry, RaftPayload};
+use parking_lot::Mutex;
 use pointsman_broker::ports::EarlyAck;
 use pointsman_model::{LogIndex, Term, Timestamp};
 use pointsman_storage::log::Location;
@@ -58,8 +59,16 @@ pub(crate) struct Entry {
 pub(crate) struct Ticket {
     handed_over: AtomicBool,
     early: Option<Arc<dyn EarlyAck>>,
+    told: Mutex<Told>,
     /// Bytes promised a place in the log, until it has them.
     promised: Promise,
+}
+
+/// What [`EarlyAck`] was told. The writer may be done with its sync before the appender says so.
+enum Told {
+    Nothing,
+    SyncEarly(bool),
+    Appended,
 }
 
 /// Record bytes of proposals that the log does not have yet. Dropping gives them back.
@@ -89,7 +98,7 @@ impl Drop for Promise {
 impl Ticket {
     /// A ticket for a proposal that the log does not have yet.
     pub(crate) fn new(early: Option<Arc<dyn EarlyAck>>, promised: Promise) -> Self {
-        Self { handed_over: AtomicBool::new(false), early, promised }
+        Self { handed_over: AtomicBool::new(false), early, told: Mutex::new(Told::Nothing), promised }
     }
 
     /// The log is about to take the entry: from now on nobody may say that it was not proposed.
@@ -106,14 +115,20 @@ impl Ticket {
 
 impl pointsman_storage::log::Ticket for Ticket {
     fn appended(&self, term: Term, index: LogIndex) {
-        if let Some(early) = &self.early {
-            early.appended(term, index);
+        let Some(early) = &self.early else { return };
+        let mut told = self.told.lock();
+        early.appended(term, index);
+        if let Told::SyncEarly(ok) = std::mem::replace(&mut *told, Told::Appended) {
+            early.fsynced(ok);
         }
     }
 
     fn fsynced(&self, ok: bool) {
-        if let Some(early) = &self.early {
-            early.fsynced(ok);
+        let Some(early) = &self.early else { return };
+        let mut told = self.told.lock();
+        match *told {
+            Told::Appended => early.fsynced(ok),
+            Told::Nothing | Told::SyncEarly(_) => *told = Told::SyncEarly(ok),
         }
     }
 }

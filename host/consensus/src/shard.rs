@@ -28,7 +28,7 @@ pub(crate) type Raft = openraft::Raft<Types, Applier>;
 /// An open shard.
 pub struct Shard {
     id: ShardId,
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     clock: SharedClock,
     disk: Arc<TimedDisk>,
     recovery: Recovery,

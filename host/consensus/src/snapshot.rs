@@ -57,7 +57,7 @@ impl Core {
     ///
     /// # Errors
     /// I/O; this node's own fsync does not come.
-    fn export(&self) -> Result<SnapshotOf<Types, Checkpoint>, Error> {
+    pub(crate) fn export(&self) -> Result<SnapshotOf<Types, Checkpoint>, Error> {
         let (snapshot, progress) = {
             // With the machine locked no entry lies between the two.
             let _machine = self.machine.read();

@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole, and what they share.
 
 mod crash;
+mod faults;
 mod shard;
 mod suite;
 

@@ -44,6 +44,19 @@ impl Shard {
         }
     }
 
+    fn read_record(
+        &self,
+        entry: &QueueEntry,
+        decode: fn(&Bytes) -> Result<Record, record::Error>,
+    ) -> Result<Record, ReadError> {
+        let bytes = self.core.log.read_record(entry.position, entry.length as usize).map_err(failed)?;
+        decode(&bytes).map_err(|error| {
+            let position = entry.position.0;
+            tracing::error!(shard.id = self.id.0, log.position = position, error = %error, "a record is damaged");
+            ReadError::Storage(format!("record {} of entry {}: {error}", entry.ordinal, entry.index))
+        })
+    }
+
     /// First offset of the queue that may be read: trimmed ones are gone at once, whatever the files still hold.
     fn earliest(&self, topic: TopicId, queue: QueueId) -> QueueOffset {
         QueueOffset(self.core.machine.read().state().ends(topic, queue).earliest)
@@ -119,11 +132,11 @@ impl ports::Shard for Shard {
     }
 
     fn record(&self, entry: &QueueEntry) -> Result<Record, ReadError> {
-        let bytes = self.core.log.read_record(entry.position, entry.length as usize).map_err(failed)?;
-        record::decode(&bytes).map_err(|error| {
-            tracing::error!(shard.id = self.id.0, log.position = entry.position.0, error = %error, "a record is damaged");
-            ReadError::Storage(format!("record {} of entry {}: {error}", entry.ordinal, entry.index))
-        })
+        self.read_record(entry, record::decode)
+    }
+
+    fn record_head(&self, entry: &QueueEntry) -> Result<Record, ReadError> {
+        self.read_record(entry, record::decode_head)
     }
 
     fn find(&self, term: Term, index: LogIndex, ordinal: Ordinal) -> Result<Option<Found>, ReadError> {

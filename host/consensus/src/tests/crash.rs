@@ -12,16 +12,11 @@ mod sim;
 
 use std::panic::AssertUnwindSafe;
 
-use futures_util::FutureExt;
-use openraft::entry::RaftEntry as _;
-use pointsman_storage::disk::Disk as _;
 use pointsman_storage::disk::sim::{Choice, SimDisk, choices};
 use pointsman_storage::log::Mutant;
-use pointsman_storage::state::{ModelState, StateStore};
+use pointsman_storage::state::ModelState;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-
-use super::*;
 
 use sim::{Bugs, Moment, Sim};
 

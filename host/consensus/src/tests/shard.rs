@@ -1,25 +1,23 @@
 //! A shard from the outside, on a real disk.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pointsman_broker::ports::{ProposeError, Shard as _};
-use pointsman_model::{Generation, LogIndex, Ordinal, QueueId, QueueOffset, Term};
+use pointsman_model::{LogIndex, Ordinal, QueueOffset};
 use pointsman_state_machine::Outcome;
 use pointsman_storage::state::{StateConfig, StateTree};
 
 use super::*;
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-fn message(n: u64) -> Vec<u8> {
+pub(super) fn message(n: u64) -> Vec<u8> {
     format!("message {n} {}", "x".repeat((n * 37 % 900) as usize)).into_bytes()
 }
 
 /// Publishes `count` entries of two messages, many at once, and returns the committed ones.
-async fn publish(shard: &Shard, first: u64, count: u64) -> Vec<Committed> {
+pub(super) async fn publish(shard: &Shard, first: u64, count: u64) -> Vec<Committed> {
     let generation = shard.state().topics[&TOPIC].generation;
     let answers: Vec<_> = (first..first + count)
         .map(|n| {
@@ -37,7 +35,7 @@ async fn publish(shard: &Shard, first: u64, count: u64) -> Vec<Committed> {
 }
 
 /// Reads both queues whole and compares every message, by offset, by id and by key.
-fn check_messages(shard: &Shard, count: u64) {
+pub(super) fn check_messages(shard: &Shard, count: u64) {
     for queue in [0, 1] {
         let entries = shard.queue(TOPIC, QueueId(queue), QueueOffset(0), usize::MAX).unwrap();
         assert_eq!(entries.len() as u64, count, "queue {queue}");
@@ -241,7 +239,7 @@ fn a_stale_generation_is_refused_and_its_offset_not_used() {
 }
 
 /// Waits for what a background thread does.
-fn wait_until(done: impl Fn() -> bool) {
+pub(super) fn wait_until(done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !done() {
         assert!(Instant::now() < deadline, "it does not come");

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use openraft::RaftLogReader as _;
-use openraft::entry::RaftEntry as _;
 use pointsman_model::QueueOffset;
 use pointsman_state_machine::{Machine, Outcome};
-use pointsman_storage::disk::Disk as _;
 use pointsman_storage::queues::QueueRead;
 use pointsman_storage::state::{ModelState, StateStore};
 
