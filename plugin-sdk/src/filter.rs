@@ -19,12 +19,7 @@ pub trait Filter: Sized {
 }
 
 /// Judges a batch: the bitmap and the failures.
-pub fn evaluate<F: Filter>(
-    filter: &F,
-    plan: &Plan,
-    n: usize,
-    columns: &[Column],
-) -> (Vec<u8>, Vec<(u32, String)>) {
+pub fn evaluate<F: Filter>(filter: &F, plan: &Plan, n: usize, columns: &[Column]) -> (Vec<u8>, Vec<(u32, String)>) {
     let batch = Batch::new(&plan.fields, columns);
     let mut accepted = vec![0_u8; n.div_ceil(8)];
     for (byte, bits) in accepted.iter_mut().enumerate() {

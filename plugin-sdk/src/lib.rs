@@ -44,6 +44,7 @@ mod compare;
 mod filter;
 mod log;
 mod message;
+mod one_of;
 mod plan;
 mod selector;
 pub mod testing;
@@ -52,6 +53,7 @@ pub use compare::{eq_fast, hash};
 pub use filter::Filter;
 pub use log::{Level, log};
 pub use message::{Keys, Message};
+pub use one_of::OneOf;
 pub use plan::{Field, Plan};
 pub use selector::{Context, QueueStat, Route, Selector};
 

@@ -31,13 +31,9 @@ impl Column {
     /// Takes a column over. Text is checked to be UTF-8 once, here, and not for each message.
     #[must_use]
     pub fn new(field: &Field, ends: Vec<u32>, bytes: Vec<u8>) -> Self {
-        let text = matches!(
-            field,
-            Field::Topic | Field::Tag | Field::OrderingKey | Field::Property(_)
-        );
+        let text = matches!(field, Field::Topic | Field::Tag | Field::OrderingKey | Field::Property(_));
         let values = if text {
-            String::from_utf8(bytes)
-                .map_or_else(|error| Values::Bytes(error.into_bytes()), Values::Text)
+            String::from_utf8(bytes).map_or_else(|error| Values::Bytes(error.into_bytes()), Values::Text)
         } else {
             Values::Bytes(bytes)
         };
@@ -49,11 +45,7 @@ impl Column {
         if end & ABSENT != 0 {
             return None;
         }
-        let start = if i == 0 {
-            0
-        } else {
-            self.ends[i - 1] & !ABSENT
-        };
+        let start = if i == 0 { 0 } else { self.ends[i - 1] & !ABSENT };
         Some(start as usize..end as usize)
     }
 
@@ -83,6 +75,8 @@ impl Column {
 pub struct Batch<'a> {
     fields: &'a [Field],
     columns: &'a [Column],
+    /// The column of each field that is there once, by [`slot`].
+    slots: [Option<&'a Column>; SLOTS],
     failures: RefCell<Vec<(u32, String)>>,
 }
 
@@ -90,11 +84,13 @@ impl<'a> Batch<'a> {
     /// The batch of these columns, one for each field.
     #[must_use]
     pub fn new(fields: &'a [Field], columns: &'a [Column]) -> Self {
-        Self {
-            fields,
-            columns,
-            failures: RefCell::default(),
+        let mut slots = [None; SLOTS];
+        for (field, column) in fields.iter().zip(columns) {
+            if let Some(slot) = slot(field) {
+                slots[slot] = Some(column);
+            }
         }
+        Self { fields, columns, slots, failures: RefCell::default() }
     }
 
     /// The view of message `index`.
@@ -109,17 +105,34 @@ impl<'a> Batch<'a> {
         self.failures.into_inner()
     }
 
-    fn column(&self, wanted: &Field) -> &Column {
-        match self
-            .fields
-            .iter()
-            .zip(self.columns)
-            .find(|(field, _)| *field == wanted)
-        {
-            Some((_, column)) => column,
+    fn column(&self, wanted: &Field) -> &'a Column {
+        match slot(wanted).and_then(|slot| self.slots[slot]) {
+            Some(column) => column,
             None => stop("a field was read that the plan does not ask for"),
         }
     }
+}
+
+/// Fields that a plan names at most once each, which are all but properties.
+const SLOTS: usize = 11;
+
+/// The place of such a field in [`Batch`]; where the field is a constant, so is this.
+#[inline(always)]
+fn slot(field: &Field) -> Option<usize> {
+    Some(match field {
+        Field::Property(_) => return None,
+        Field::Topic => 0,
+        Field::Tag => 1,
+        Field::Keys => 2,
+        Field::OrderingKey => 3,
+        Field::Body => 4,
+        Field::BodyHash => 5,
+        Field::BornAt => 6,
+        Field::StoredAt => 7,
+        Field::Now => 8,
+        Field::Seed => 9,
+        Field::Priority => 10,
+    })
 }
 
 /// A message to judge. Only the fields of the [`crate::Plan`] can be read.
@@ -133,10 +146,7 @@ impl<'a> Message<'a> {
     /// The name of the topic.
     #[must_use]
     pub fn topic(&self) -> &'a str {
-        self.batch
-            .column(&Field::Topic)
-            .text(self.index)
-            .unwrap_or_default()
+        self.batch.column(&Field::Topic).text(self.index).unwrap_or_default()
     }
 
     /// The tag, if it has one.
@@ -148,13 +158,7 @@ impl<'a> Message<'a> {
     /// The keys, in the producer's order.
     #[must_use]
     pub fn keys(&self) -> Keys<'a> {
-        Keys {
-            rest: self
-                .batch
-                .column(&Field::Keys)
-                .bytes(self.index)
-                .unwrap_or_default(),
-        }
+        Keys { rest: self.batch.column(&Field::Keys).bytes(self.index).unwrap_or_default() }
     }
 
     /// The ordering key, if it has one.
@@ -176,19 +180,14 @@ impl<'a> Message<'a> {
     /// The payload.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
-        self.batch
-            .column(&Field::Body)
-            .bytes(self.index)
-            .unwrap_or_default()
+        self.batch.column(&Field::Body).bytes(self.index).unwrap_or_default()
     }
 
     /// A fingerprint of the payload.
     #[must_use]
     pub fn body_hash(&self) -> u128 {
         let bytes = self.batch.column(&Field::BodyHash).bytes(self.index);
-        bytes
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(0, u128::from_le_bytes)
+        bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u128::from_le_bytes)
     }
 
     /// When the producer's call arrived, in milliseconds since 1970 UTC.

@@ -90,9 +90,7 @@ impl Route {
     /// To a queue of another topic: 1 is the first destination of the [`Plan`].
     #[must_use]
     pub fn to(destination: u16, queue: u16) -> Self {
-        Self(Targets::One(
-            u32::from(destination) << 16 | u32::from(queue),
-        ))
+        Self(Targets::One(u32::from(destination) << 16 | u32::from(queue)))
     }
 
     /// To both.
@@ -118,18 +116,16 @@ impl Route {
 type Answer = (Vec<u32>, Vec<u32>, Vec<(u32, String)>);
 
 /// Places a batch.
-pub fn evaluate<S: Selector>(
-    selector: &S,
-    plan: &Plan,
-    context: &Context,
-    n: usize,
-    columns: &[Column],
-) -> Answer {
+pub fn evaluate<S: Selector>(selector: &S, plan: &Plan, context: &Context, n: usize, columns: &[Column]) -> Answer {
     let batch = Batch::new(&plan.fields, columns);
     let mut ends = Vec::with_capacity(n);
     let mut targets = Vec::with_capacity(n);
     for i in 0..n {
-        targets.extend_from_slice(selector.select(&batch.message(i), context).targets());
+        match selector.select(&batch.message(i), context).0 {
+            Targets::None => {}
+            Targets::One(target) => targets.push(target),
+            Targets::Many(many) => targets.extend(many),
+        }
         ends.push(targets.len() as u32);
     }
     (ends, targets, batch.into_failures())

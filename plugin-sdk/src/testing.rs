@@ -57,8 +57,7 @@ impl Sample {
     /// Adds a key.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
-        self.keys
-            .extend_from_slice(&(key.len() as u16).to_le_bytes());
+        self.keys.extend_from_slice(&(key.len() as u16).to_le_bytes());
         self.keys.extend_from_slice(key.as_bytes());
         self
     }
@@ -119,11 +118,9 @@ impl Sample {
             Field::Tag => text(&self.tag),
             Field::Keys => Some(self.keys.clone()),
             Field::OrderingKey => text(&self.ordering_key),
-            Field::Property(name) => self
-                .properties
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, value)| value.clone().into_bytes()),
+            Field::Property(name) => {
+                self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone().into_bytes())
+            }
             Field::Body => Some(self.body.clone()),
             Field::BodyHash => Some(self.body_hash.to_le_bytes().into()),
             Field::BornAt | Field::StoredAt | Field::Now => Some(self.time_ms.to_le_bytes().into()),
@@ -153,8 +150,7 @@ impl Sample {
 /// The reason, where the filter failed the message.
 pub fn accepts<F: Filter>(filter: &F, sample: &Sample) -> Result<bool, String> {
     let plan = filter.plan();
-    let (accepted, failures) =
-        crate::filter::evaluate(filter, &plan, 1, &Sample::columns(&[sample], &plan));
+    let (accepted, failures) = crate::filter::evaluate(filter, &plan, 1, &Sample::columns(&[sample], &plan));
     match failures.into_iter().next() {
         Some((_, reason)) => Err(reason),
         None => Ok(accepted == [1]),
@@ -165,25 +161,15 @@ pub fn accepts<F: Filter>(filter: &F, sample: &Sample) -> Result<bool, String> {
 ///
 /// # Errors
 /// The reason, where the selector failed the message.
-pub fn selects<S: Selector>(
-    selector: &S,
-    sample: &Sample,
-    queues: u16,
-) -> Result<Vec<(u16, u16)>, String> {
+pub fn selects<S: Selector>(selector: &S, sample: &Sample, queues: u16) -> Result<Vec<(u16, u16)>, String> {
     let plan = selector.plan();
     let stats = (0..queues).map(|queue| crate::QueueStat { queue, messages: 0 });
-    let context = Context {
-        attempt_limit: 17,
-        queues: stats.collect(),
-    };
+    let context = Context { attempt_limit: 17, queues: stats.collect() };
     let columns = Sample::columns(&[sample], &plan);
     let (_, targets, failures) = crate::selector::evaluate(selector, &plan, &context, 1, &columns);
     match failures.into_iter().next() {
         Some((_, reason)) => Err(reason),
-        None => Ok(targets
-            .into_iter()
-            .map(|target| ((target >> 16) as u16, target as u16))
-            .collect()),
+        None => Ok(targets.into_iter().map(|target| ((target >> 16) as u16, target as u16)).collect()),
     }
 }
 

@@ -35,7 +35,7 @@ fn main() {
     let host = PluginHost::new(HostConfig::default()).expect("a host");
     let expression = format!(r#"{{"expression":"{}"}}"#, wanted.join(" || "));
     let tags = bind(&host, builtin("tags").expect("there"), &expression);
-    let by_event = bind(&host, &examples()[0], &format!(r#"{{"accept":{wanted:?}}}"#));
+    let by_event = bind(&host, &examples()[0], &format!(r#"{{"accept":{wanted:?},"actions":["opened"]}}"#));
     let router = bind(&host, &examples()[1], "{}");
     let context = Context {
         attempt_limit: 17,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pointsman_model::judge::{CallLimits, Column, Context, Failure, Field, OnFailure, QueueStat, Target, Verdict};
+use pointsman_model::judge::{
+    CallLimits, Column, Context, Failure, Field, Kind, OnFailure, QueueStat, Target, Verdict,
+};
 use pointsman_model::time::FakeClock;
 use pointsman_model::{BindingId, Generation, QueueId, TenantId, Timestamp, limits};
 
@@ -14,6 +16,7 @@ use crate::{
 
 mod code;
 mod contract;
+mod fuel;
 mod hostile;
 mod wasi;
 
@@ -142,7 +145,7 @@ fn hash_places_by_slot_key_or_seed() {
 #[test]
 fn the_examples_route_and_filter() {
     let bench = Bench::new();
-    let by_event = bench.bind(&examples()[0], r#"{"accept":["push"]}"#);
+    let by_event = bench.bind(&examples()[0], r#"{"accept":["push"],"actions":["opened"]}"#);
     let columns = vec![column(&["push", "fork"]), column(&["", "created"])];
     assert_eq!(bench.host.filter_now(&by_event, columns, 2).expect("a good batch"), [YES, NO]);
     let router = bench.bind(&examples()[1], r#"{"property":"repository","pin":{"a/b":2}}"#);

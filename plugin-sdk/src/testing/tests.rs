@@ -12,88 +12,33 @@ impl Filter for Reader {
     }
 
     fn plan(&self) -> Plan {
-        let plan = Plan::new()
-            .topic()
-            .tag()
-            .keys()
-            .ordering_key()
-            .property("a")
-            .property("b")
-            .body();
-        plan.body_hash()
-            .born_at()
-            .stored_at()
-            .now()
-            .seed()
-            .priority()
-            .tag()
+        let plan = Plan::new().topic().tag().keys().ordering_key().property("a").property("b").body();
+        plan.body_hash().born_at().stored_at().now().seed().priority().tag()
     }
 
     fn accept(&self, m: &Message<'_>) -> bool {
         let keys: Vec<_> = m.keys().collect();
-        let texts = (
-            m.topic(),
-            m.tag(),
-            keys,
-            m.ordering_key(),
-            m.property("a"),
-            m.property("b"),
-            m.body(),
-        );
-        let numbers = (
-            m.body_hash(),
-            m.born_at(),
-            m.stored_at(),
-            m.now(),
-            m.seed(),
-            m.priority(),
-        );
+        let texts = (m.topic(), m.tag(), keys, m.ordering_key(), m.property("a"), m.property("b"), m.body());
+        let numbers = (m.body_hash(), m.born_at(), m.stored_at(), m.now(), m.seed(), m.priority());
         m.fail(format!("{texts:?} {numbers:?}"))
     }
 }
 
 #[test]
 fn every_field_reads_back() {
-    let full = Sample::new()
-        .topic("orders")
-        .tag("päid")
-        .key("k1")
-        .key("")
-        .ordering_key("o")
-        .property("b", "2");
-    let full = full
-        .body(&[0xff])
-        .body_hash(u128::MAX)
-        .time_ms(5)
-        .seed(6)
-        .priority(9);
+    let full = Sample::new().topic("orders").tag("päid").key("k1").key("").ordering_key("o").property("b", "2");
+    let full = full.body(&[0xff]).body_hash(u128::MAX).time_ms(5).seed(6).priority(9);
     let read = accepts(&Reader, &full).expect_err("it fails every message");
     let max = u128::MAX;
     let numbers = format!("({max}, 5, Some(5), 5, 6, 9)");
-    assert_eq!(
-        read,
-        format!(
-            r#"("orders", Some("päid"), ["k1", ""], Some("o"), None, Some("2"), [255]) {numbers}"#
-        )
-    );
+    assert_eq!(read, format!(r#"("orders", Some("päid"), ["k1", ""], Some("o"), None, Some("2"), [255]) {numbers}"#));
     let read = accepts(&Reader, &Sample::new()).expect_err("it fails every message");
-    assert_eq!(
-        read,
-        r#"("", None, [], None, None, None, []) (0, 0, Some(0), 0, 0, 0)"#
-    );
+    assert_eq!(read, r#"("", None, [], None, None, None, []) (0, 0, Some(0), 0, 0, 0)"#);
 }
 
 #[test]
 fn asking_twice_is_one_column() {
-    assert_eq!(
-        Reader
-            .plan()
-            .fields
-            .iter()
-            .filter(|field| **field == Field::Tag)
-            .count(),
-        1
-    );
+    assert_eq!(Reader.plan().fields.iter().filter(|field| **field == Field::Tag).count(), 1);
 }
 
 struct Third;
@@ -120,11 +65,7 @@ fn bitmaps_of_every_length() {
         let (bits, failures) = crate::filter::evaluate(&Third, &Third.plan(), n, &columns);
         assert_eq!((bits.len(), failures.len()), (n.div_ceil(8), 0));
         for i in 0..bits.len() * 8 {
-            assert_eq!(
-                bits[i / 8] >> (i % 8) & 1 == 1,
-                i < n && i % 3 == 0,
-                "message {i} of {n}"
-            );
+            assert_eq!(bits[i / 8] >> (i % 8) & 1 == 1, i < n && i % 3 == 0, "message {i} of {n}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Config: `{"expression": "paid || refunded"}`. Operands stand between `||`, blanks around them do not count,
 //! an empty one is refused. `*` passes every message, with a tag or without; an untagged message passes `*` only.
 
-use pointsman_plugin::{Filter, Message, Plan, eq_fast, export_filter};
+use pointsman_plugin::{Filter, Message, OneOf, Plan, export_filter};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -14,24 +14,7 @@ struct Config {
 
 struct Tags {
     /// Empty: everything passes.
-    wanted: Vec<Wanted>,
-}
-
-/// A tag to compare with: first by two numbers, which tell nearly all tags apart, then in full.
-struct Wanted {
-    length: usize,
-    start: u64,
-    text: String,
-}
-
-/// The first eight bytes as a number, zeros where the text is shorter.
-fn start(text: &[u8]) -> u64 {
-    if let Some(bytes) = text.first_chunk::<8>() {
-        return u64::from_le_bytes(*bytes);
-    }
-    text.iter()
-        .rev()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    wanted: OneOf,
 }
 
 /// The operands of an expression; empty for "all".
@@ -58,40 +41,18 @@ fn parse(expression: &str) -> Result<Vec<&str>, String> {
 impl Filter for Tags {
     fn new(config: &[u8]) -> Result<Self, String> {
         let config: Config = serde_json::from_slice(config).map_err(|error| error.to_string())?;
-        let wanted = parse(&config.expression)?
-            .into_iter()
-            .map(|tag| Wanted {
-                length: tag.len(),
-                start: start(tag.as_bytes()),
-                text: tag.to_owned(),
-            })
-            .collect();
-        Ok(Self { wanted })
+        Ok(Self { wanted: OneOf::new(parse(&config.expression)?) })
     }
 
     fn plan(&self) -> Plan {
         if self.wanted.is_empty() {
             return Plan::new();
         }
-        Plan::new()
-            .tag()
-            .only_tags(self.wanted.iter().map(|wanted| wanted.text.as_str()))
+        Plan::new().tag().only_tags(self.wanted.iter())
     }
 
     fn accept(&self, message: &Message<'_>) -> bool {
-        if self.wanted.is_empty() {
-            return true;
-        }
-        let Some(tag) = message.tag() else {
-            return false;
-        };
-        let (length, start) = (tag.len(), start(tag.as_bytes()));
-        let same = |wanted: &Wanted| {
-            wanted.length == length
-                && wanted.start == start
-                && eq_fast(wanted.text.as_bytes(), tag.as_bytes())
-        };
-        self.wanted.iter().any(same)
+        self.wanted.is_empty() || message.tag().is_some_and(|tag| self.wanted.contains(tag))
     }
 }
 
@@ -108,11 +69,7 @@ mod tests {
 
     fn check(expression: &str, tag: Option<&str>, expected: bool) {
         let sample = tag.map_or(Sample::new(), |tag| Sample::new().tag(tag));
-        assert_eq!(
-            accepts(&tags(expression).expect("valid"), &sample),
-            Ok(expected),
-            "{expression} {tag:?}"
-        );
+        assert_eq!(accepts(&tags(expression).expect("valid"), &sample), Ok(expected), "{expression} {tag:?}");
     }
 
     #[test]
@@ -135,11 +92,7 @@ mod tests {
     fn refuses_an_empty_operand_and_says_where() {
         for (expression, position) in [("", 0), ("a ||", 4), ("|| a", 0), ("a || || b", 4)] {
             let error = tags(expression).err().expect("refused");
-            assert_eq!(
-                error,
-                format!("an empty tag at position {position}"),
-                "{expression:?}"
-            );
+            assert_eq!(error, format!("an empty tag at position {position}"), "{expression:?}");
         }
         assert!(tags("a | b").is_err());
         assert!(Tags::new(br#"{"expresion":"a"}"#).is_err());

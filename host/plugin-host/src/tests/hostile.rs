@@ -328,14 +328,3 @@ fn a_bad_hint_is_the_callers_to_find_and_counted_here() {
     bound.record_bad_hint();
     assert_eq!(bound.stats().of(Failure::BadHint), 1);
 }
-
-#[test]
-fn equal_batches_cost_equal_fuel() {
-    let cost = || {
-        let bench = Bench::new();
-        let bound = bench.bind(builtin("tags").expect("there"), r#"{"expression":"a || b"}"#);
-        bench.filter(&bound, &["a", "b", "c"]);
-        bound.stats().fuel
-    };
-    assert_eq!(cost(), cost());
-}

@@ -53,27 +53,16 @@ mod tests {
 
     #[test]
     fn a_repository_keeps_its_queue() {
-        let selector =
-            RouteByRepository::new(br#"{"pin":{"octo-org/octo-repo":3}}"#).expect("valid");
+        let selector = RouteByRepository::new(br#"{"pin":{"octo-org/octo-repo":3}}"#).expect("valid");
         let of = |sample: Sample| selects(&selector, &sample, 4);
-        assert_eq!(
-            of(Sample::new().key("octo-org/octo-repo")),
-            Ok(vec![(0, 3)])
-        );
-        assert_eq!(
-            of(Sample::new().key("a/b").key("a/b#1")),
-            of(Sample::new().key("a/b").key("a/b#2"))
-        );
+        assert_eq!(of(Sample::new().key("octo-org/octo-repo")), Ok(vec![(0, 3)]));
+        assert_eq!(of(Sample::new().key("a/b").key("a/b#1")), of(Sample::new().key("a/b").key("a/b#2")));
         assert_eq!(of(Sample::new()), Err("no repository".to_owned()));
     }
 
     #[test]
     fn the_property_is_used_where_it_is_named() {
-        let selector =
-            RouteByRepository::new(br#"{"property":"repo","pin":{"a/b":1}}"#).expect("valid");
-        assert_eq!(
-            selects(&selector, &Sample::new().property("repo", "a/b"), 4),
-            Ok(vec![(0, 1)])
-        );
+        let selector = RouteByRepository::new(br#"{"property":"repo","pin":{"a/b":1}}"#).expect("valid");
+        assert_eq!(selects(&selector, &Sample::new().property("repo", "a/b"), 4), Ok(vec![(0, 1)]));
     }
 }
