@@ -3,6 +3,7 @@
 mod crash;
 mod decay;
 mod faults;
+mod golden;
 mod model;
 mod mutants;
 mod oracle;
