@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::plugin::Kind;
-use crate::{Decimal, Time, number};
+use crate::{Decimal, Time, number, object};
 
 /// What a binding's plugin does with traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -86,7 +86,7 @@ pub struct BindingInput {
     pub version: String,
     /// Handed to the plugin's `init`; `{}` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub config: Option<Box<RawValue>>,
     /// Selector: also place messages with an ordering key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,17 +95,13 @@ pub struct BindingInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// Canary: which part.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
     /// What happens to a message that could not be judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
     /// Limits of one call.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 }
 
@@ -125,7 +121,7 @@ pub struct Binding {
     /// Version.
     pub version: String,
     /// Handed to the plugin's `init`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub config: Box<RawValue>,
     /// Selector: also places messages with an ordering key.
     pub keyed: bool,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::object::ObjectOnly;
 use crate::problem::Code;
 use crate::scan::{self, FaultKind};
 
@@ -29,10 +30,7 @@ pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8], depth_max: usize) -> Resul
     let text = scan::scan(body, depth_max).map_err(|fault| {
         let (code, detail) = match fault.kind {
             FaultKind::Utf8 => (Code::InvalidRequest, "not UTF-8".to_owned()),
-            FaultKind::TooDeep => (
-                Code::TooDeep,
-                format!("more than {depth_max} open arrays and objects"),
-            ),
+            FaultKind::TooDeep => (Code::TooDeep, format!("more than {depth_max} open arrays and objects")),
             FaultKind::DuplicateKey => (Code::InvalidRequest, "the key is there twice".to_owned()),
         };
         Error {
@@ -41,37 +39,32 @@ pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8], depth_max: usize) -> Resul
             detail: format!("{detail} (byte {})", fault.offset),
         }
     })?;
-    serde_json::from_str(text).map_err(|error| explain(body, &error))
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = T::deserialize(ObjectOnly(&mut reader)).and_then(|value| reader.end().map(|()| value));
+    value.map_err(|error| explain(body, &error))
 }
 
 fn explain(body: &[u8], error: &serde_json::Error) -> Error {
-    let offset = offset_of(body, error.line(), error.column());
+    let mut offset = offset_of(body, error.line(), error.column());
+    if matches!(body.get(offset), Some(b'[' | b'{')) && error.is_data() {
+        // serde_json looked at this bracket without taking it.
+        offset += 1;
+    }
     let mut pointer = scan::pointer_at(body, offset);
     let full = error.to_string();
-    let words = full
-        .rsplit_once(" at line ")
-        .map_or(full.as_str(), |(words, _)| words);
-    if let Some((field, _)) = words
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.split_once('`'))
-    {
+    let words = full.rsplit_once(" at line ").map_or(full.as_str(), |(words, _)| words);
+    if let Some((field, _)) = words.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
         scan::push_segment(&mut pointer, field);
     }
     let words: String = words.chars().take(DETAIL_CHARS_MAX).collect();
-    Error {
-        code: Code::InvalidRequest,
-        pointer,
-        detail: format!("{words} (byte {offset})"),
-    }
+    Error { code: Code::InvalidRequest, pointer, detail: format!("{words} (byte {offset})") }
 }
 
 /// serde_json counts lines by `\n` and columns in bytes, from 1, as "bytes consumed".
 fn offset_of(body: &[u8], line: usize, column: usize) -> usize {
     let line_start = match line {
         0 | 1 => 0,
-        line => memchr::memchr_iter(b'\n', body)
-            .nth(line - 2)
-            .map_or(body.len(), |at| at + 1),
+        line => memchr::memchr_iter(b'\n', body).nth(line - 2).map_or(body.len(), |at| at + 1),
     };
     (line_start + column).min(body.len())
 }
@@ -94,6 +87,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Outer {
+        #[serde(deserialize_with = "crate::object::list")]
         items: Vec<Inner>,
     }
 
@@ -105,72 +99,31 @@ mod tests {
 
     #[test]
     fn the_pointer_names_the_place() {
-        check(
-            r#"{"items":[{"name":"a"},{"name":7}]}"#,
-            "/items/1/name",
-            "invalid type",
-        );
-        check(
-            r#"{"items":[{"name":"a","nope":1}]}"#,
-            "/items/0/nope",
-            "unknown field",
-        );
-        check(
-            r#"{"items":[{"count":1}]}"#,
-            "/items/0/name",
-            "missing field",
-        );
-        check(
-            "{\n\"items\":[\n{\"name\":\"a\",\"count\":-1}]}",
-            "/items/0/count",
-            "whole number",
-        );
-        check(
-            r#"{"items":[{"name":"a","count":1.5}]}"#,
-            "/items/0/count",
-            "whole number",
-        );
-        check(
-            r#"{"items":[{"name":"a","count":65536}]}"#,
-            "/items/0/count",
-            "whole number",
-        );
-        check(
-            r#"{"items":[{"name":"a","count":"1"}]}"#,
-            "/items/0/count",
-            "whole number",
-        );
-        check(
-            r#"{"items":[{"name":"a","total":"042"}]}"#,
-            "/items/0/total",
-            "decimal",
-        );
-        check(
-            r#"{"items":[{"name":"a","total":42}]}"#,
-            "/items/0/total",
-            "decimal",
-        );
+        check(r#"{"items":[{"name":"a"},{"name":7}]}"#, "/items/1/name", "invalid type");
+        check(r#"{"items":[{"name":"a","nope":1}]}"#, "/items/0/nope", "unknown field");
+        check(r#"{"items":[{"count":1}]}"#, "/items/0/name", "missing field");
+        check("{\n\"items\":[\n{\"name\":\"a\",\"count\":-1}]}", "/items/0/count", "whole number");
+        check(r#"{"items":[{"name":"a","count":1.5}]}"#, "/items/0/count", "whole number");
+        check(r#"{"items":[{"name":"a","count":65536}]}"#, "/items/0/count", "whole number");
+        check(r#"{"items":[{"name":"a","count":"1"}]}"#, "/items/0/count", "whole number");
+        check(r#"{"items":[{"name":"a","total":"042"}]}"#, "/items/0/total", "decimal");
+        check(r#"{"items":[{"name":"a","total":42}]}"#, "/items/0/total", "decimal");
         check(r#"{"items":{}}"#, "/items", "invalid type");
         check(r#"{"items":[]} x"#, "", "trailing");
         check(r#"{"items":[}"#, "/items", "expected value");
         check("", "", "EOF");
-        check("[]", "", "");
+        check("[]", "", "invalid type: sequence");
+        check(r#"[[{"name":"a"}]]"#, "", "invalid type: sequence");
+        check(r#"{"items":[["a",1,"2"]]}"#, "/items/0", "invalid type: sequence");
     }
 
     #[test]
     fn whole_numbers_may_be_written_as_floats() {
-        let outer: Outer = decode(
-            br#"{"items":[{"name":"a","count":17.0,"total":"18446744073709551615"}]}"#,
-            64,
-        )
-        .expect("ok");
+        let outer: Outer =
+            decode(br#"{"items":[{"name":"a","count":17.0,"total":"18446744073709551615"}]}"#, 64).expect("ok");
         assert_eq!(outer.items[0].count, Some(17));
         assert_eq!(outer.items[0].total, Some(crate::Decimal(u64::MAX)));
-        let outer: Outer =
-            decode(br#"{"items":[{"name":"a","count":1e2,"total":null}]}"#, 64).expect("ok");
-        assert_eq!(
-            (outer.items[0].count, outer.items[0].total),
-            (Some(100), None)
-        );
+        let outer: Outer = decode(br#"{"items":[{"name":"a","count":1e2,"total":null}]}"#, 64).expect("ok");
+        assert_eq!((outer.items[0].count, outer.items[0].total), (Some(100), None));
     }
 }

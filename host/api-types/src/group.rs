@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::number;
+use crate::{number, object};
 
 /// Which messages a group sees of a topic. Exactly one of `tags`, `sql` and `plugin`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -24,7 +24,7 @@ pub struct Filter {
     pub version: Option<String>,
     /// The plugin's config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub config: Option<Box<RawValue>>,
 }
 
@@ -35,6 +35,7 @@ pub struct GroupTopic {
     /// Name of the topic.
     pub topic: String,
     /// Which of its messages; all if null.
+    #[serde(default, deserialize_with = "object::optional")]
     pub filter: Option<Filter>,
 }
 
@@ -59,6 +60,7 @@ pub struct GroupInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The topics, at least one.
+    #[serde(deserialize_with = "object::list")]
     pub topics: Vec<GroupTopic>,
     /// How much order is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,32 +69,16 @@ pub struct GroupInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
     /// Default lease time.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
     /// Deliveries are 1 + this.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<u16>,
     /// Most leases at once.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub max_inflight: Option<u32>,
     /// How long dead letters are kept.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub dlq_retention_ms: Option<u64>,
 }
 

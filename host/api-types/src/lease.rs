@@ -4,42 +4,26 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::message::Message;
-use crate::{Time, number};
+use crate::{Time, number, object};
 
 /// Body of a lease call; every field is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseInput {
     /// Messages at most.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1000, default = 32)]
     pub max_messages: Option<u32>,
     /// Payload bytes at most; the first message is always given.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 16777216, default = 4194304)]
     pub max_bytes: Option<u32>,
     /// How long to wait for a first message.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 60000, default = 0)]
     pub wait_ms: Option<u64>,
     /// Lease time; the group's if absent.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 43200000)]
     pub lease_ms: Option<u64>,
     /// Who asks.
@@ -73,6 +57,7 @@ pub struct Lease {
 #[serde(deny_unknown_fields)]
 pub struct SettleInput {
     /// At most 1,000.
+    #[serde(deserialize_with = "object::list")]
     #[schema(max_items = 1000)]
     pub items: Vec<SettleItem>,
 }
@@ -86,18 +71,10 @@ pub struct SettleItem {
     /// The word.
     pub op: SettleOp,
     /// Nack, release: when again.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
     /// Extend: for how long from now on.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
     /// Nack, dead-letter: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,6 +18,7 @@ pub mod list;
 pub mod message;
 pub mod node;
 pub mod number;
+pub mod object;
 pub mod plugin;
 pub mod problem;
 pub mod publish;

@@ -36,7 +36,7 @@ pub struct Message {
     pub content_type: Option<String>,
     /// The payload: a string for `text/*`, the value for JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub data: Option<Box<RawValue>>,
     /// The payload's bytes, for all else.
     #[serde(default, skip_serializing_if = "Option::is_none")]

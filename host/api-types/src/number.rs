@@ -23,8 +23,7 @@ impl FromStr for Decimal {
 
     /// Unlike `u64`'s own, takes no `+` and no leading zero.
     fn from_str(text: &str) -> Result<Self, NotDecimal> {
-        let plain =
-            text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         if !plain {
             return Err(NotDecimal);
         }
@@ -88,8 +87,7 @@ impl<T: TryFrom<u64>> Visitor<'_> for Whole<T> {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
-        let whole = u64::try_from(value)
-            .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))?;
+        let whole = u64::try_from(value).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))?;
         self.visit_u64(whole)
     }
 
@@ -114,9 +112,7 @@ pub fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Res
 ///
 /// # Errors
 /// Not a whole number of that size.
-pub fn optional<'de, T: TryFrom<u64>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
+pub fn optional<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     struct Maybe<T>(PhantomData<T>);
     impl<'de, T: TryFrom<u64>> Visitor<'de> for Maybe<T> {
         type Value = Option<T>;

@@ -190,11 +190,7 @@ impl Problem {
     pub fn at(code: Code, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         let mut problem = Self::new(code, detail.clone());
-        problem.errors.push(FieldError {
-            pointer: pointer.into(),
-            code: code.as_str().to_owned(),
-            detail,
-        });
+        problem.errors.push(FieldError { pointer: pointer.into(), code: code.as_str().to_owned(), detail });
         problem
     }
 }
@@ -214,11 +210,7 @@ mod tests {
         for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).expect("string"), code.as_str());
             assert!((400..600).contains(&code.status()), "{code}");
-            assert_eq!(
-                code.retryable(),
-                matches!(code.status(), 408 | 429 | 503 | 504 | 507),
-                "{code}"
-            );
+            assert_eq!(code.retryable(), matches!(code.status(), 408 | 429 | 503 | 504 | 507), "{code}");
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::text::Text;
-use crate::{Decimal, Problem, Time, number, text};
+use crate::{Decimal, Problem, Time, number, object, text};
 
 /// `application/vnd.pointsman.batch+json`.
 pub const BATCH_TYPE: &str = "application/vnd.pointsman.batch+json";
@@ -23,7 +23,7 @@ pub const NDJSON_TYPE: &str = "application/x-ndjson";
 #[serde(deny_unknown_fields)]
 pub struct Batch<'a> {
     /// 1 to 1,000 messages.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object::list")]
     pub messages: Vec<MessageInput<'a>>,
 }
 
@@ -32,13 +32,8 @@ pub struct Batch<'a> {
 #[serde(deny_unknown_fields)]
 pub struct MessageInput<'a> {
     /// A string without a JSON `content_type`: its bytes. Any other value, or a JSON `content_type`: the JSON text.
-    #[serde(
-        default,
-        borrow,
-        deserialize_with = "text::present",
-        skip_serializing_if = "Option::is_none"
-    )]
-    #[schema(value_type = Object)]
+    #[serde(default, borrow, deserialize_with = "text::present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = serde_json::Value)]
     pub data: Option<&'a RawValue>,
     /// The payload's bytes.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
@@ -57,46 +52,26 @@ pub struct MessageInput<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordering_key: Option<String>,
     /// An explicit queue.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub queue: Option<u16>,
     /// Free names and values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
     pub properties: Option<Properties>,
     /// Deliver so much later.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
     /// Deliver later, by level.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub delay_level: Option<u8>,
     /// Deliver at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliver_at: Option<Time>,
     /// Expires so long after it was stored; 0 is never.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
     /// 0 to 9.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
     /// Publishing it twice stores it once.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -37,9 +37,7 @@ struct Key {
 
 impl Key {
     fn text<'a>(&'a self, body: &'a [u8]) -> &'a [u8] {
-        self.unescaped
-            .as_deref()
-            .map_or(&body[self.start..self.end], str::as_bytes)
+        self.unescaped.as_deref().map_or(&body[self.start..self.end], str::as_bytes)
     }
 }
 
@@ -57,10 +55,7 @@ const PAIRWISE_KEYS_MAX: usize = 8;
 /// # Errors
 /// The first fault; a duplicate key is found when its object ends.
 pub fn scan(body: &[u8], depth_max: usize) -> Result<&str, Fault> {
-    let text = std::str::from_utf8(body).map_err(|e| Fault {
-        kind: FaultKind::Utf8,
-        offset: e.valid_up_to(),
-    })?;
+    let text = std::str::from_utf8(body).map_err(|e| Fault { kind: FaultKind::Utf8, offset: e.valid_up_to() })?;
     let mut open: Vec<Open> = Vec::new();
     let mut keys: Vec<Key> = Vec::new();
     let mut key_next = false;
@@ -72,35 +67,22 @@ pub fn scan(body: &[u8], depth_max: usize) -> Result<&str, Fault> {
                 if key_next && end < body.len() {
                     key_next = false;
                     let unescaped = escaped.then(|| unescape(text, at, end));
-                    keys.push(Key {
-                        start: at + 1,
-                        end,
-                        unescaped,
-                    });
+                    keys.push(Key { start: at + 1, end, unescaped });
                 }
                 at = end;
             }
             b'{' | b'[' => {
                 if open.len() == depth_max {
-                    return Err(Fault {
-                        kind: FaultKind::TooDeep,
-                        offset: at,
-                    });
+                    return Err(Fault { kind: FaultKind::TooDeep, offset: at });
                 }
                 key_next = byte == b'{';
-                open.push(Open {
-                    object: key_next,
-                    first_key: keys.len(),
-                });
+                open.push(Open { object: key_next, first_key: keys.len() });
             }
             b'}' | b']' => {
                 key_next = false;
                 if let Some(closed) = open.pop() {
                     if let Some(offset) = duplicate(body, &mut keys[closed.first_key..]) {
-                        return Err(Fault {
-                            kind: FaultKind::DuplicateKey,
-                            offset,
-                        });
+                        return Err(Fault { kind: FaultKind::DuplicateKey, offset });
                     }
                     keys.truncate(closed.first_key);
                 }
@@ -132,25 +114,18 @@ fn string_end(body: &[u8], from: usize) -> (usize, bool) {
 /// The text of the string with quotes at `open` and `close`; as it stands if an escape is wrong, which serde tells.
 fn unescape(text: &str, open: usize, close: usize) -> Box<str> {
     let quoted = text.get(open..=close).unwrap_or_default();
-    serde_json::from_str::<Box<str>>(quoted)
-        .unwrap_or_else(|_| text.get(open + 1..close).unwrap_or_default().into())
+    serde_json::from_str::<Box<str>>(quoted).unwrap_or_else(|_| text.get(open + 1..close).unwrap_or_default().into())
 }
 
 /// Offset of the later of two equal keys.
 fn duplicate(body: &[u8], keys: &mut [Key]) -> Option<usize> {
     if keys.len() <= PAIRWISE_KEYS_MAX {
         return keys.iter().enumerate().skip(1).find_map(|(i, key)| {
-            keys[..i]
-                .iter()
-                .any(|other| other.text(body) == key.text(body))
-                .then_some(key.start - 1)
+            keys[..i].iter().any(|other| other.text(body) == key.text(body)).then_some(key.start - 1)
         });
     }
     keys.sort_unstable_by(|a, b| a.text(body).cmp(b.text(body)).then(a.start.cmp(&b.start)));
-    keys.windows(2)
-        .filter(|pair| pair[0].text(body) == pair[1].text(body))
-        .map(|pair| pair[1].start - 1)
-        .min()
+    keys.windows(2).filter(|pair| pair[0].text(body) == pair[1].text(body)).map(|pair| pair[1].start - 1).min()
 }
 
 /// The JSON pointer of what was being read when `offset` bytes were consumed: a key, a value, or the container that
@@ -176,18 +151,11 @@ pub fn pointer_at(body: &[u8], offset: usize) -> String {
             }
             b'{' | b'[' => {
                 enter(&mut path, &mut advance, None);
-                path.push(if byte == b'{' {
-                    Step::Key(None)
-                } else {
-                    Step::Index(None)
-                });
+                path.push(if byte == b'{' { Step::Key(None) } else { Step::Index(None) });
             }
             _ => {
                 enter(&mut path, &mut advance, None);
-                while body
-                    .get(at + 1)
-                    .is_some_and(|b| !b",]}: \n\r\t\"".contains(b))
-                {
+                while body.get(at + 1).is_some_and(|b| !b",]}: \n\r\t\"".contains(b)) {
                     at += 1;
                 }
             }

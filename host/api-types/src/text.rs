@@ -40,8 +40,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 ///
 /// # Errors
 /// No JSON.
-pub fn present<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
+pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }

@@ -57,11 +57,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
@@ -121,12 +117,7 @@ mod tests {
             assert_eq!(Time(ms).to_string().parse(), Ok(Time(ms)));
             ms += 86_400_000 * 13 + 12_345_679;
         }
-        for ms in [
-            951_782_400_000,
-            951_868_799_999,
-            1_709_164_800_000,
-            jiff_max,
-        ] {
+        for ms in [951_782_400_000, 951_868_799_999, 1_709_164_800_000, jiff_max] {
             let jiff = jiff::Timestamp::from_millisecond(ms as i64).expect("in range");
             assert_eq!(Time(ms).to_string(), format!("{jiff:.3}"));
         }

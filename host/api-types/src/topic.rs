@@ -37,36 +37,20 @@ pub struct TopicInput {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Number of queues; only grows.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1024)]
     pub queues: Option<u16>,
     /// How long messages are kept.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub retention_ms: Option<u64>,
     /// How many bytes are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention_bytes: Option<Decimal>,
     /// Largest body.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub max_message_bytes: Option<u32>,
     /// How long an idempotency key is remembered.
-    #[serde(
-        default,
-        deserialize_with = "number::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "number::optional", skip_serializing_if = "Option::is_none")]
     pub dedup_window_ms: Option<u64>,
     /// What an acknowledged publish stands for by default.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -69,21 +69,13 @@ fn json() -> impl Strategy<Value = String> {
         Just("\"a,b:{}[]\\\"\\\\\"".to_owned()),
         Just("\"\u{e9}\\u00e9\"".to_owned()),
     ];
-    let key = prop_oneof![
-        "\"[a-f]\"",
-        Just("\"\\u0061\"".to_owned()),
-        Just("\"\\u0062\"".to_owned()),
-        "\"[a-z]{1,3}\""
-    ];
+    let key =
+        prop_oneof!["\"[a-f]\"", Just("\"\\u0061\"".to_owned()), Just("\"\\u0062\"".to_owned()), "\"[a-z]{1,3}\""];
     leaf.prop_recursive(6, 64, 12, move |inner| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6)
-                .prop_map(|items| format!("[ {}]", items.join(" ,"))),
+            prop::collection::vec(inner.clone(), 0..6).prop_map(|items| format!("[ {}]", items.join(" ,"))),
             prop::collection::vec((key.clone(), inner), 0..14).prop_map(|items| {
-                let items: Vec<_> = items
-                    .into_iter()
-                    .map(|(k, v)| format!("{k} : {v}"))
-                    .collect();
+                let items: Vec<_> = items.into_iter().map(|(k, v)| format!("{k} : {v}")).collect();
                 format!("{{{}}}", items.join(", "))
             }),
         ]
@@ -110,27 +102,15 @@ proptest! {
 }
 
 fn check(text: &str, expected: Option<(FaultKind, &str)>) {
-    let found = scan(text.as_bytes(), 64)
-        .err()
-        .map(|f| (f.kind, pointer_at(text.as_bytes(), f.offset + 1)));
-    assert_eq!(
-        found,
-        expected.map(|(kind, pointer)| (kind, pointer.to_owned())),
-        "{text}"
-    );
+    let found = scan(text.as_bytes(), 64).err().map(|f| (f.kind, pointer_at(text.as_bytes(), f.offset + 1)));
+    assert_eq!(found, expected.map(|(kind, pointer)| (kind, pointer.to_owned())), "{text}");
 }
 
 #[test]
 fn depth_one_below_at_and_above() {
-    for (depth, expected) in [
-        (63, None),
-        (64, None),
-        (65, Some((FaultKind::TooDeep, "/0".repeat(64)))),
-    ] {
+    for (depth, expected) in [(63, None), (64, None), (65, Some((FaultKind::TooDeep, "/0".repeat(64))))] {
         let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let found = scan(text.as_bytes(), 64)
-            .err()
-            .map(|f| (f.kind, pointer_at(text.as_bytes(), f.offset + 1)));
+        let found = scan(text.as_bytes(), 64).err().map(|f| (f.kind, pointer_at(text.as_bytes(), f.offset + 1)));
         assert_eq!(found, expected, "{depth}");
     }
 }
@@ -140,31 +120,16 @@ fn duplicate_keys_are_told_by_pointer() {
     check(r#"{"a":1,"b":2}"#, None);
     check(r#"[{"a":1},{"a":1}]"#, None);
     check(r#"{"a":1,"a":2}"#, Some((FaultKind::DuplicateKey, "/a")));
-    check(
-        r#"{"x":[1,{"a/b":1,"a\/b":2}]}"#,
-        Some((FaultKind::DuplicateKey, "/x/1/a~1b")),
-    );
+    check(r#"{"x":[1,{"a/b":1,"a\/b":2}]}"#, Some((FaultKind::DuplicateKey, "/x/1/a~1b")));
     check(r#"{"a":"a","b":{"a":"\"a\":"}}"#, None);
-    check(
-        r#"{"a":1,"\u0061":2}"#,
-        Some((FaultKind::DuplicateKey, "/a")),
-    );
+    check(r#"{"a":1,"\u0061":2}"#, Some((FaultKind::DuplicateKey, "/a")));
     let many: Vec<_> = (0..100).map(|i| format!("\"k{}\":0", i % 97)).collect();
-    check(
-        &format!("{{{}}}", many.join(",")),
-        Some((FaultKind::DuplicateKey, "/k0")),
-    );
+    check(&format!("{{{}}}", many.join(",")), Some((FaultKind::DuplicateKey, "/k0")));
 }
 
 #[test]
 fn invalid_utf8_is_told_by_offset() {
-    assert_eq!(
-        scan(b"{\"a\":\"\xff\"}", 64),
-        Err(Fault {
-            kind: FaultKind::Utf8,
-            offset: 6
-        })
-    );
+    assert_eq!(scan(b"{\"a\":\"\xff\"}", 64), Err(Fault { kind: FaultKind::Utf8, offset: 6 }));
 }
 
 #[test]
@@ -186,10 +151,6 @@ fn pointers() {
         (r#"{"a": [1, {"b": "x", "c/d": tru}], "e": 5"#, "/e"),
         (text, ""),
     ] {
-        assert_eq!(
-            pointer_at(text.as_bytes(), upto.len()),
-            expected,
-            "after {upto}"
-        );
+        assert_eq!(pointer_at(text.as_bytes(), upto.len()), expected, "after {upto}");
     }
 }

@@ -1,0 +1,116 @@
+//! The one middleware: what comes before every handler and after it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode};
+use pointsman_api_types::Code;
+
+use crate::context::{self, Admitted};
+use crate::failure::Failure;
+use crate::{App, compress, headers, origin, routes};
+
+/// Characters of a request id that a client sends.
+const REQUEST_ID_CHARS_MAX: usize = 64;
+
+/// Runs a request.
+pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    let method = parts.method.clone();
+    let route = parts.extensions.get::<MatchedPath>().and_then(|path| routes::template(path.as_str()));
+    let encodings = parts.headers.get(header::ACCEPT_ENCODING).cloned();
+    let (request_id, bad_id) = match request_id(&parts.headers) {
+        Ok(id) => (id, None),
+        Err(failure) => (fresh_request_id(), Some(failure)),
+    };
+    let admitted = match bad_id {
+        Some(failure) => Err(failure),
+        None => admit(&mut parts, route).await,
+    };
+    let answered = match admitted {
+        Ok(path) => {
+            parts.extensions.insert(Admitted { request_id: request_id.clone(), path });
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(failure) => failure.into_response(),
+    };
+    let mut response = rendered(answered, &request_id, &app);
+    response = compress::compress(encodings.as_ref(), response).await;
+    if let Ok(id) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert(headers::REQUEST_ID, id);
+    }
+    app.metrics.answered(route, &method, response.status(), started.elapsed());
+    response
+}
+
+/// Origin, names of the path, credentials: the checks that need no handler.
+async fn admit(parts: &mut Parts, route: Option<&'static str>) -> Result<Vec<(&'static str, String)>, Failure> {
+    let open_to_all = route.is_some_and(|route| route.starts_with("/health/") || route == "/version");
+    if !open_to_all {
+        origin::check(&parts.uri, &parts.headers)?;
+    }
+    let path = match route {
+        Some(route) if route.contains('{') => path_parts(parts).await?,
+        _ => Vec::new(),
+    };
+    context::check_path(&path, matches!(parts.method, Method::GET | Method::HEAD))?;
+    if route.is_some() && !open_to_all && parts.headers.contains_key(header::AUTHORIZATION) {
+        // There are no tokens yet, so none is valid.
+        return Err(Failure::at(Code::Unauthenticated, "Authorization", "the token is not known"));
+    }
+    Ok(path)
+}
+
+async fn path_parts(parts: &mut Parts) -> Result<Vec<(&'static str, String)>, Failure> {
+    let raw = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|_| Failure::new(Code::InvalidName, "the path is not UTF-8"))?;
+    Ok(raw.iter().map(|(name, value)| (routes::part(name), value.to_owned())).collect())
+}
+
+/// The client's own id, or a fresh one.
+fn request_id(headers: &HeaderMap) -> Result<String, Failure> {
+    let mut values = headers.get_all(headers::REQUEST_ID).iter();
+    let Some(value) = values.next() else { return Ok(fresh_request_id()) };
+    let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
+    if values.next().is_some() || !visible || !(1..=REQUEST_ID_CHARS_MAX).contains(&value.len()) {
+        return Err(Failure::invalid("Pm-Request-Id", "1 to 64 visible ASCII characters, once"));
+    }
+    Ok(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// Unique on this node, and hard to mistake for another node's.
+fn fresh_request_id() -> String {
+    static START: std::sync::LazyLock<u64> = std::sync::LazyLock::new(rand::random);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // An odd constant spreads the counter over all digits: ids of neighbours differ at a glance.
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{:016x}", START.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+}
+
+/// Turns a failure, and axum's bare 405, into a problem.
+fn rendered(mut response: Response, request_id: &str, app: &App) -> Response {
+    let failure = match response.extensions_mut().remove::<Failure>() {
+        Some(failure) => failure,
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            let allow = response.headers_mut().remove(header::ALLOW);
+            let failure = Failure::new(Code::MethodNotAllowed, "the route has other methods; see Allow");
+            allow.into_iter().fold(failure, |failure, allow| failure.with_header(header::ALLOW, allow))
+        }
+        None => return response,
+    };
+    app.metrics.refused(failure.code());
+    failure.render(request_id)
+}
+
+/// Any path that no route has.
+pub(crate) async fn no_such_route() -> Failure {
+    Failure::new(Code::NotFound, "no such route; GET /openapi.json lists them")
+}

@@ -1,0 +1,104 @@
+//! The schemas of the types of the contract.
+
+use pointsman_api_types::List;
+use pointsman_api_types::{
+    binding, group, lease, message, node, number, plugin, problem, publish, stream, tenant, time, topic,
+};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+/// All of them by name.
+pub(super) fn all() -> Map<String, Value> {
+    let mut out = Map::new();
+    macro_rules! add {
+        ($($kind:ty),* $(,)?) => { $(add::<$kind>(&mut out);)* };
+    }
+    add!(
+        problem::Problem,
+        problem::FieldError,
+        problem::Code,
+        number::Decimal,
+        time::Time,
+        tenant::Tenant,
+        tenant::TenantInput,
+        tenant::DryDelete,
+        topic::Topic,
+        topic::TopicInput,
+        group::Group,
+        group::GroupInput,
+        message::Message,
+        publish::Batch<'static>,
+        publish::MessageInput<'static>,
+        publish::Receipt,
+        publish::PublishAnswer,
+        lease::LeaseInput,
+        lease::Leases,
+        lease::SettleInput,
+        lease::Settled,
+        stream::Open,
+        stream::Gap,
+        stream::Drain,
+        plugin::Plugin,
+        plugin::PluginVersion,
+        binding::Binding,
+        binding::BindingInput,
+        binding::BindingStats,
+        node::Version,
+        node::Health,
+    );
+    macro_rules! add_list {
+        ($($kind:ty),* $(,)?) => { $(
+            add::<$kind>(&mut out);
+            add_as::<List<$kind>>(&mut out, format!("List_{}", <$kind>::name()));
+        )* };
+    }
+    add_list!(
+        tenant::Tenant,
+        topic::Topic,
+        topic::Queue,
+        topic::QueueOffset,
+        group::Group,
+        message::Message,
+        plugin::PluginVersion,
+        binding::Binding,
+        binding::LogLine,
+    );
+    let either = ["Receipt", "PublishAnswer"].map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
+    out.insert("Publish201".to_owned(), json!({"description": "One message; or many.", "oneOf": either}));
+    out.insert("PublishResult".to_owned(), publish_result());
+    out
+}
+
+/// A receipt or a problem beside index and status; a flattened option cannot say that by itself.
+fn publish_result() -> Value {
+    let index = json!({"type": "integer", "format": "int32", "minimum": 0, "description": "Which message, from 0."});
+    let status = json!({"type": "integer", "description": "The status it would have got alone."});
+    let both = json!({
+        "type": "object",
+        "properties": {"index": index, "status": status},
+        "required": ["index", "status"],
+    });
+    let problem = json!({
+        "type": "object",
+        "properties": {"problem": {"$ref": "#/components/schemas/Problem"}},
+        "required": ["problem"],
+    });
+    json!({
+        "description": "What became of one message of many.",
+        "allOf": [both, {"oneOf": [{"$ref": "#/components/schemas/Receipt"}, problem]}],
+    })
+}
+
+fn add<T: ToSchema>(out: &mut Map<String, Value>) {
+    add_as::<T>(out, T::name().into_owned());
+}
+
+fn add_as<T: ToSchema>(out: &mut Map<String, Value>, name: String) {
+    let mut schemas = vec![(name, T::schema())];
+    T::schemas(&mut schemas);
+    for (name, schema) in schemas {
+        if let Ok(schema) = serde_json::to_value(schema) {
+            out.insert(name, schema);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! From the body of a publish to messages. The `Content-Type` says what the body is.
+
+pub(crate) mod batch;
+pub(crate) mod frames;
+pub(crate) mod raw;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pointsman_api_types::Code;
+use pointsman_api_types::publish::{BATCH_TYPE, FRAMES_TYPE, MessageInput, NDJSON_TYPE};
+use pointsman_model::message::{Invalid, NewMessage};
+use pointsman_model::{QueueId, limits};
+
+use crate::failure::Failure;
+use crate::headers;
+
+/// What the body of a publish is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One message, untouched.
+    Raw,
+    /// `{"messages": […]}`.
+    Batch,
+    /// Binary frames.
+    Frames,
+    /// A shape of the contract that this release does not read.
+    Unsupported(&'static str),
+}
+
+/// Content types of the contract that are not read yet.
+const UNSUPPORTED: &[&str] = &[
+    NDJSON_TYPE,
+    "application/cloudevents+json",
+    "application/cloudevents-batch+json",
+    "application/vnd.pointsman.transaction+json",
+];
+
+/// The shape that the headers announce.
+pub(crate) fn shape(headers: &HeaderMap) -> Result<Shape, Failure> {
+    if headers.contains_key("ce-specversion") {
+        return Ok(Shape::Unsupported("CloudEvents"));
+    }
+    let media_type = headers::media_type(headers)?.unwrap_or_default();
+    if let Some(kind) = UNSUPPORTED.iter().find(|kind| **kind == media_type) {
+        return Ok(Shape::Unsupported(kind));
+    }
+    Ok(match media_type.as_str() {
+        BATCH_TYPE => Shape::Batch,
+        FRAMES_TYPE => Shape::Frames,
+        _ => Shape::Raw,
+    })
+}
+
+/// The caller's `traceparent`; one that is malformed is ignored, as W3C Trace Context wants it.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(headers::TRACEPARENT)?.to_str().ok()?;
+    let fine = text.len() <= limits::TRACE_BYTES_MAX && !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    fine.then(|| text.to_owned())
+}
+
+/// A message of the contract without its payload, checked. `pointer` leads to the message.
+pub(crate) fn describe(
+    input: MessageInput<'_>,
+    body: Bytes,
+    content_type: Option<String>,
+    trace: Option<&str>,
+    pointer: impl Fn() -> String,
+) -> Result<NewMessage, Failure> {
+    let unsupported = [
+        ("delay_ms", "delays", input.delay_ms.is_some()),
+        ("delay_level", "delays", input.delay_level.is_some()),
+        ("deliver_at", "delays", input.deliver_at.is_some()),
+        ("idempotency_key", "idempotency keys", input.idempotency_key.is_some()),
+    ];
+    for (field, what, given) in unsupported {
+        if given {
+            return Err(Failure::unsupported(format!("{}/{field}", pointer()), what));
+        }
+    }
+    let message = NewMessage {
+        content_type,
+        body,
+        tag: input.tag,
+        keys: input.keys.unwrap_or_default(),
+        ordering_key: input.ordering_key,
+        queue: input.queue.map(QueueId),
+        properties: input.properties.unwrap_or_default().0,
+        ttl_ms: input.ttl_ms.filter(|ttl| *ttl > 0),
+        priority: input.priority.unwrap_or(0),
+        trace: trace.map(str::to_owned),
+    };
+    message
+        .validate()
+        .map_err(|Invalid { field, reason }| Failure::invalid(format!("{}/{field}", pointer()), reason))?;
+    Ok(message)
+}
+
+/// Counts messages and payload bytes of one call against the limits of a batch.
+#[derive(Default)]
+struct BatchLimits {
+    messages: usize,
+    bytes: usize,
+}
+
+impl BatchLimits {
+    fn add(&mut self, body: &Bytes) -> Result<(), Failure> {
+        self.messages += 1;
+        self.bytes += body.len();
+        if self.messages > limits::BATCH_MESSAGES_MAX {
+            return Err(Failure::new(Code::BatchTooLarge, format!("at most {} messages", limits::BATCH_MESSAGES_MAX)));
+        }
+        if self.bytes > limits::BATCH_BYTES_MAX {
+            return Err(Failure::new(
+                Code::BatchTooLarge,
+                format!("at most {} bytes of payload", limits::BATCH_BYTES_MAX),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

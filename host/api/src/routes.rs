@@ -1,0 +1,161 @@
+//! The routes: one file a resource, one function a verb.
+
+mod bindings;
+mod dry_run;
+mod groups;
+mod leases;
+mod messages;
+mod node;
+mod plugins;
+mod publish;
+mod settle;
+mod streams;
+mod tenants;
+mod topics;
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{MethodRouter, get, post};
+use bytes::Bytes;
+use pointsman_api_types::{Code, Problem, decode};
+use pointsman_broker::Error;
+use pointsman_model::limits;
+use serde::Deserialize;
+
+use crate::body::{self, Cap};
+use crate::context::Cx;
+use crate::failure::Failure;
+use crate::{App, edge, headers};
+
+/// A path below a tenant.
+macro_rules! t {
+    ($path:literal) => {
+        concat!("/v1/tenants/{tenant}", $path)
+    };
+}
+
+/// Every route with its methods.
+pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
+    vec![
+        ("/v1/tenants", get(tenants::list)),
+        (t!(""), get(tenants::get).put(tenants::put).delete(tenants::delete)),
+        (t!("/topics"), get(topics::list)),
+        (t!("/topics/{topic}"), get(topics::get).put(topics::put).patch(topics::patch).delete(topics::delete)),
+        (t!("/topics/{topic}/queues"), get(topics::queues)),
+        (t!("/topics/{topic}/offsets"), get(topics::offsets)),
+        (t!("/topics/{topic}/messages"), post(publish::publish).get(messages::list)),
+        (t!("/topics/{topic}/stream"), get(streams::topic)),
+        (t!("/messages/{id}"), get(messages::get)),
+        (t!("/messages/{id}/payload"), get(messages::payload)),
+        (t!("/groups"), get(groups::list)),
+        (t!("/groups/{group}"), get(groups::get).put(groups::put).delete(groups::delete)),
+        (t!("/groups/{group}/leases"), post(leases::lease)),
+        (t!("/groups/{group}/settle"), post(settle::settle)),
+        (t!("/plugins"), get(plugins::list)),
+        (t!("/plugins/{plugin}"), get(plugins::get)),
+        (t!("/plugins/{plugin}/versions"), get(plugins::versions)),
+        (
+            t!("/plugins/{plugin}/versions/{version}"),
+            get(plugins::get_version).put(plugins::put_version).delete(plugins::delete_version),
+        ),
+        (t!("/plugins/{plugin}/versions/{version}/wasm"), get(plugins::wasm)),
+        (t!("/plugins/builtin/{builtin}"), get(plugins::get)),
+        (t!("/plugins/builtin/{builtin}/versions"), get(plugins::versions)),
+        (t!("/plugins/builtin/{builtin}/versions/{version}"), get(plugins::get_version)),
+        (t!("/plugins/builtin/{builtin}/versions/{version}/wasm"), get(plugins::wasm)),
+        (t!("/bindings"), get(bindings::list)),
+        (t!("/bindings/{binding}"), get(bindings::get).put(bindings::put).delete(bindings::delete)),
+        (t!("/bindings/{binding}/stats"), get(bindings::stats)),
+        (t!("/bindings/{binding}/logs"), get(bindings::logs)),
+        (t!("/bindings/{binding}/promote"), post(bindings::unsupported)),
+        (t!("/bindings/{binding}/rollback"), post(bindings::unsupported)),
+        (t!("/bindings/{binding}/quarantine"), post(bindings::unsupported)),
+        (t!("/bindings/{binding}/resume"), post(bindings::unsupported)),
+        ("/health/live", get(node::live)),
+        ("/health/ready", get(node::ready)),
+        ("/metrics", get(node::metrics)),
+        ("/openapi.json", get(node::openapi)),
+        ("/version", get(node::version)),
+    ]
+}
+
+/// All of it under the one middleware.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    table()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+        .fallback(edge::no_such_route)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), edge::edge))
+        .with_state(app)
+}
+
+/// The template of a matched path: a closed set.
+pub(crate) fn template(path: &str) -> Option<&'static str> {
+    static TEMPLATES: LazyLock<HashSet<&'static str>> =
+        LazyLock::new(|| table().into_iter().map(|(path, _)| path).collect());
+    TEMPLATES.get(path).copied()
+}
+
+/// The name of a path parameter: a closed set too.
+pub(crate) fn part(name: &str) -> &'static str {
+    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "id"]
+        .into_iter()
+        .find(|known| *known == name)
+        .unwrap_or("")
+}
+
+/// Runs work that must end even if the client leaves: hyper drops the handler then, but not this task.
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::spawn(work).await {
+        Ok(result) => result.map_err(Failure::from),
+        Err(error) => {
+            tracing::error!(%error, "a use case panicked");
+            Err(Failure::new(Code::OutcomeUnknown, "the broker failed midway; its log says why"))
+        }
+    }
+}
+
+/// Reads a JSON control body. An absent body is `{}`, an absent type is JSON.
+pub(crate) async fn control_body(cx: &Cx, body: Body, more_types: &[&str]) -> Result<Bytes, Failure> {
+    if let Some(kind) = headers::media_type(&cx.headers)?
+        && kind != "application/json"
+        && !more_types.contains(&kind.as_str())
+    {
+        return Err(Failure::at(Code::UnsupportedMediaType, "Content-Type", "application/json")
+            .with_header(http::header::ACCEPT, http::HeaderValue::from_static("application/json")));
+    }
+    let bytes = body::read(&cx.app.bodies, &cx.headers, body, Cap::CONTROL).await?;
+    Ok(if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes })
+}
+
+/// Decodes a JSON control body.
+pub(crate) fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Failure> {
+    decode(bytes, limits::JSON_DEPTH_MAX).map_err(|error| Problem::from(error).into())
+}
+
+/// `name` in a body must be the path's.
+pub(crate) fn check_name(given: Option<&str>, path: &str) -> Result<(), Failure> {
+    match given {
+        Some(name) if name != path => Err(Failure::invalid("/name", "must equal the name in the path")),
+        _ => Ok(()),
+    }
+}
+
+/// A number of a body in its range.
+pub(crate) fn check_range<T: Into<u64> + Copy>(
+    value: Option<T>,
+    range: std::ops::RangeInclusive<u64>,
+    pointer: &str,
+) -> Result<(), Failure> {
+    match value.map(Into::into) {
+        Some(value) if !range.contains(&value) => {
+            Err(Failure::invalid(pointer, format!("from {} to {}", range.start(), range.end())))
+        }
+        _ => Ok(()),
+    }
+}

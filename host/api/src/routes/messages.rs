@@ -1,0 +1,146 @@
+//! Look-ups of stored messages.
+
+use axum::body::Body;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use pointsman_broker::Error;
+use pointsman_broker::view::StoredMessage;
+use pointsman_model::{MessageId, QueueId, hash, limits};
+
+use crate::context::Cx;
+use crate::failure::Failure;
+use crate::message_json::{Breaks, Data, message, size_hint};
+use crate::query::Query;
+use crate::{answer, json};
+
+async fn find(cx: &Cx) -> Result<StoredMessage, Failure> {
+    // An id is opaque: one that is none names no message.
+    let Some(id) = MessageId::parse(cx.path("id")) else {
+        return Err(cx.after_tenant(Error::MessageNotFound.into()).await);
+    };
+    Ok(cx.app.broker.get_message(&cx.call, cx.tenant(), id).await?)
+}
+
+pub(crate) async fn get(cx: Cx) -> Result<Response, Failure> {
+    cx.json_query(&[]).await?;
+    let found = find(&cx).await?;
+    let mut out = Vec::with_capacity(size_hint(&found));
+    message(&mut out, &found, Data::Included(Breaks::Keep))?;
+    Ok(answer::bytes_of(StatusCode::OK, "application/json", out))
+}
+
+/// The bytes, as published. A browser must not run them as a page of ours.
+pub(crate) async fn payload(cx: Cx) -> Result<Response, Failure> {
+    cx.query(&[]).await?;
+    let found = find(&cx).await?;
+    let head = found.head()?;
+    let kind = head.content_type.and_then(|kind| HeaderValue::try_from(kind).ok());
+    let mut response = Response::new(Body::from(found.record.body.clone()));
+    let out = response.headers_mut();
+    out.insert(header::CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    Ok(response)
+}
+
+/// What a list of a topic's messages asks for.
+enum Asked {
+    Queue { queue: QueueId, offset: u64 },
+    Key(String),
+}
+
+pub(crate) async fn list(cx: Cx) -> Result<Response, Failure> {
+    let query = cx.json_query(&["queue", "offset", "key", "tag", "from", "to", "limit", "cursor"]).await?;
+    let page = cx.page(&query).await?;
+    let asked = match asked(&cx, &query, page.cursor.as_deref()) {
+        Ok(asked) => asked,
+        Err(failure) => return Err(cx.after_tenant(failure).await),
+    };
+    let (broker, tenant, topic) = (&cx.app.broker, cx.tenant(), cx.path("topic"));
+    match asked {
+        Asked::Queue { queue, offset } => {
+            let found = broker.list_messages(&cx.call, tenant, topic, queue, offset, page.limit).await?;
+            let next = match found.last() {
+                Some(last) => next_offset(&cx, queue, last.offset.0 + 1).await?,
+                None => None,
+            };
+            answer_list(&found, next.map(|offset| cursor(&cx, queue, offset)))
+        }
+        Asked::Key(key) => {
+            let found = broker.list_messages_by_key(&cx.call, tenant, topic, &key, page.limit).await?;
+            answer_list(&found, None)
+        }
+    }
+}
+
+fn asked(cx: &Cx, query: &Query, cursor: Option<&str>) -> Result<Asked, Failure> {
+    for name in ["tag", "from", "to"] {
+        if query.get(name).is_some() {
+            return Err(Failure::unsupported(name, "look-ups by tag or time"));
+        }
+    }
+    let queue = query.number("queue", 0..=u64::from(u16::MAX))?.map(|queue| QueueId(queue as u16));
+    let offset = query.number("offset", 0..=u64::MAX)?;
+    match (query.get("key"), queue) {
+        (Some(_), Some(_)) => Err(Failure::invalid("key", "at most one of `key` and `queue`")),
+        (Some(_), None) if offset.is_some() => Err(Failure::invalid("offset", "goes with `queue`")),
+        (Some(_), None) if cursor.is_some() => Err(bad_cursor()),
+        (Some(key), None) if key.is_empty() || key.len() > limits::KEY_BYTES_MAX => {
+            Err(Failure::invalid("key", format!("1 to {} bytes", limits::KEY_BYTES_MAX)))
+        }
+        (Some(key), None) => Ok(Asked::Key(key.to_owned())),
+        (None, Some(queue)) => {
+            let offset = match cursor {
+                Some(text) => read_cursor(cx, queue, text).ok_or_else(bad_cursor)?,
+                None => offset.unwrap_or(0),
+            };
+            Ok(Asked::Queue { queue, offset })
+        }
+        (None, None) => Err(Failure::invalid("queue", "`queue` (and `offset`), or `key`")),
+    }
+}
+
+fn bad_cursor() -> Failure {
+    Error::InvalidCursor { detail: "not a cursor of this list".to_owned() }.into()
+}
+
+/// `next` if the queue goes on there.
+async fn next_offset(cx: &Cx, queue: QueueId, next: u64) -> Result<Option<u64>, Failure> {
+    let queues = cx.app.broker.topic_queues(&cx.call, cx.tenant(), cx.path("topic")).await?;
+    Ok(queues.iter().find(|view| view.queue == queue).filter(|view| next < view.latest).map(|_| next))
+}
+
+/// `p1.` + offset and a check over what list it belongs to. It grants nothing: the path and its rights are looked at
+/// again on each page.
+fn cursor(cx: &Cx, queue: QueueId, offset: u64) -> String {
+    let mut bytes = offset.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&check(cx, queue, offset).to_le_bytes());
+    format!("p1.{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn read_cursor(cx: &Cx, queue: QueueId, text: &str) -> Option<u64> {
+    let bytes: [u8; 16] = URL_SAFE_NO_PAD.decode(text.strip_prefix("p1.")?).ok()?.try_into().ok()?;
+    let (offset, found) = bytes.split_at(8);
+    let offset = u64::from_le_bytes(offset.try_into().ok()?);
+    (found == check(cx, queue, offset).to_le_bytes()).then_some(offset)
+}
+
+fn check(cx: &Cx, queue: QueueId, offset: u64) -> u64 {
+    hash::hash(format!("messages/{}/{}/{queue}/{offset}", cx.tenant(), cx.path("topic")).as_bytes())
+}
+
+fn answer_list(found: &[StoredMessage], next_cursor: Option<String>) -> Result<Response, Failure> {
+    let mut out = Vec::with_capacity(64 + found.iter().map(size_hint).sum::<usize>());
+    json::raw(&mut out, "{\"items\":[");
+    for (i, stored) in found.iter().enumerate() {
+        json::raw(&mut out, if i == 0 { "" } else { "," });
+        message(&mut out, stored, Data::Included(Breaks::Keep))?;
+    }
+    json::raw(&mut out, "],\"next_cursor\":");
+    json::optional_string(&mut out, next_cursor.as_deref());
+    out.push(b'}');
+    Ok(answer::bytes_of(StatusCode::OK, "application/json", out))
+}

@@ -1,0 +1,65 @@
+//! What the node says about itself.
+
+use axum::response::Response;
+use http::StatusCode;
+use pointsman_api_types::node::{Check, Health, HealthStatus, Version};
+
+use crate::context::Cx;
+use crate::failure::{Failure, internal};
+use crate::{App, answer, metrics, openapi};
+
+pub(crate) async fn version(cx: Cx) -> Result<Response, Failure> {
+    cx.json_query(&[]).await?;
+    let config = &cx.app.config;
+    let version =
+        Version { version: config.version.clone(), commit: config.commit.clone(), feature_level: config.feature_level };
+    answer::json(StatusCode::OK, &version)
+}
+
+/// The process answers.
+pub(crate) async fn live(cx: Cx) -> Result<Response, Failure> {
+    cx.json_query(&[]).await?;
+    answer::json(StatusCode::OK, &Health { status: HealthStatus::Ok, checks: Vec::new() })
+}
+
+/// The node takes work: every shard has a leader, nothing drains, and what other crates check passes.
+pub(crate) async fn ready(cx: Cx) -> Result<Response, Failure> {
+    cx.json_query(&[]).await?;
+    let checks = checks(&cx.app);
+    let ok = checks.iter().all(|check| check.ok);
+    let (status, word) = if ok {
+        (StatusCode::OK, HealthStatus::Ok)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Unavailable)
+    };
+    let mut response = answer::json(status, &Health { status: word, checks })?;
+    if !ok {
+        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    }
+    Ok(response)
+}
+
+fn checks(app: &App) -> Vec<Check> {
+    let check = |name: String, ok: bool, why: &str| Check { name, ok, detail: (!ok).then(|| why.to_owned()) };
+    let mut checks =
+        vec![check("serving".to_owned(), !app.config.shutdown.is_cancelled(), "the node is shutting down")];
+    for shard in app.broker.health() {
+        let name = format!("shard-{}-leader", shard.shard);
+        checks.push(check(name, shard.term.is_some(), "the shard has no leader here"));
+    }
+    for source in &app.config.ready {
+        checks.extend(source());
+    }
+    checks
+}
+
+pub(crate) async fn metrics(cx: Cx) -> Result<Response, Failure> {
+    cx.query(&[]).await?;
+    let text = metrics::render(&cx.app).map_err(|error| internal(&error.to_string()))?;
+    Ok(answer::bytes_of(StatusCode::OK, metrics::CONTENT_TYPE, text))
+}
+
+pub(crate) async fn openapi(cx: Cx) -> Result<Response, Failure> {
+    cx.json_query(&[]).await?;
+    Ok(answer::bytes_of(StatusCode::OK, "application/json", openapi::document()))
+}

@@ -1,0 +1,205 @@
+//! Publish: one URL, the `Content-Type` says what the body is.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use pointsman_api_types::publish::{AckedDurability, NDJSON_TYPE, Receipt, Target};
+use pointsman_api_types::{Decimal, Time};
+use pointsman_broker::Error;
+use pointsman_broker::command::Durability;
+use pointsman_broker::view::{Publish, PublishReceipt};
+use pointsman_model::message::NewMessage;
+
+use super::detached;
+use crate::body::{self, Cap};
+use crate::context::Cx;
+use crate::failure::Failure;
+use crate::publish::{Shape, batch, frames, raw, shape, trace};
+use crate::{answer, headers, json};
+
+type Results = Vec<Result<PublishReceipt, Error>>;
+
+pub(crate) async fn publish(cx: Cx, body: Body) -> Result<Response, Failure> {
+    let shape = match headers::check(&cx.headers, true).and_then(|()| shape(&cx.headers)) {
+        Ok(shape) => shape,
+        Err(failure) => return Err(cx.after_tenant(failure).await),
+    };
+    let query = cx.query_with(&["ack", "atomic"], &[], matches!(shape, Shape::Raw | Shape::Unsupported(_))).await?;
+    let ack = match query.get("ack") {
+        None => Ok(None),
+        Some("quorum") => Ok(Some(Durability::Quorum)),
+        Some("leader") => Ok(Some(Durability::Leader)),
+        Some("none") => Ok(Some(Durability::None)),
+        Some(_) => Err(Failure::invalid("ack", "`quorum`, `leader` or `none`")),
+    };
+    let (ack, atomic) = match ack.and_then(|ack| Ok((ack, query.flag("atomic")?))).and_then(|checked| {
+        accept(&cx, shape)?;
+        Ok(checked)
+    }) {
+        Ok(checked) => checked,
+        Err(failure) => return Err(cx.after_tenant(failure).await),
+    };
+    let messages = match messages(&cx, body, shape).await {
+        Ok(messages) => messages,
+        Err(failure) => return Err(cx.after_topic(failure).await),
+    };
+    let count = messages.len();
+    let (broker, call) = (cx.broker(), cx.call.clone());
+    let (tenant, topic) = (cx.tenant().to_owned(), cx.path("topic").to_owned());
+    let publish = Publish { messages, ack, atomic };
+    let results = detached(async move { broker.publish(&call, &tenant, &topic, publish).await }).await?;
+    if results.len() != count {
+        return Err(crate::failure::internal("a publish without a result for each message"));
+    }
+    if shape == Shape::Raw { one(&cx, results) } else { many(&cx, results, atomic) }
+}
+
+/// The answer is JSON; reports a line are part of the contract, but not built.
+fn accept(cx: &Cx, shape: Shape) -> Result<(), Failure> {
+    if shape != Shape::Raw && headers::accept(&cx.headers, &["application/json", NDJSON_TYPE])? == NDJSON_TYPE {
+        return Err(Failure::unsupported("Accept", "reports a line"));
+    }
+    headers::accept(&cx.headers, &["application/json"]).map(|_| ())
+}
+
+async fn messages(cx: &Cx, body: Body, shape: Shape) -> Result<Vec<NewMessage>, Failure> {
+    if let Shape::Unsupported(kind) = shape {
+        return Err(Failure::unsupported("Content-Type", kind));
+    }
+    if cx.headers.contains_key(headers::IDEMPOTENCY_KEY) {
+        return Err(Failure::unsupported("Idempotency-Key", "idempotency keys"));
+    }
+    let cap = if shape == Shape::Raw { Cap::MESSAGE } else { Cap::PUBLISH };
+    let bytes = body::read(&cx.app.bodies, &cx.headers, body, cap).await?;
+    let trace = trace(&cx.headers);
+    match shape {
+        Shape::Batch => batch::parse(&bytes, trace.as_deref()),
+        Shape::Frames => frames::parse(bytes, trace.as_deref()),
+        _ => raw::parse(&cx.headers, bytes, trace.as_deref()).map(|message| vec![message]),
+    }
+}
+
+fn acked(durability: Durability) -> AckedDurability {
+    match durability {
+        Durability::Quorum => AckedDurability::QuorumFsync,
+        Durability::Leader => AckedDurability::LeaderFsync,
+        Durability::None => AckedDurability::None,
+    }
+}
+
+/// 202 stands for less than the full durability.
+fn status(receipt: &PublishReceipt) -> StatusCode {
+    if receipt.durability == Durability::Quorum { StatusCode::CREATED } else { StatusCode::ACCEPTED }
+}
+
+fn shown(receipt: PublishReceipt) -> Receipt {
+    Receipt {
+        id: receipt.id.map(|id| id.to_string()),
+        topic: receipt.topic,
+        queue: receipt.queue.map(|queue| queue.0),
+        offset: receipt.offset.map(|offset| Decimal(offset.0)),
+        stored_at: receipt.stored_at.map(|at| Time(at.0)),
+        duplicate: (receipt.durability == Durability::Quorum).then_some(false),
+        durability: acked(receipt.durability),
+        targets: receipt
+            .targets
+            .into_iter()
+            .map(|t| Target { topic: t.topic, queue: t.queue.0, offset: t.offset.map(|offset| Decimal(offset.0)) })
+            .collect(),
+    }
+}
+
+fn one(cx: &Cx, results: Results) -> Result<Response, Failure> {
+    let receipt = results.into_iter().next().unwrap_or(Err(Error::OutcomeUnknown))?;
+    let status = status(&receipt);
+    let receipt = shown(receipt);
+    let mut response = answer::json(status, &receipt)?;
+    if let Some(id) = receipt.id
+        && let Ok(location) = HeaderValue::try_from(format!("/v1/tenants/{}/messages/{id}", cx.tenant()))
+    {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn many(cx: &Cx, results: Results, atomic: bool) -> Result<Response, Failure> {
+    if atomic && let Some(refusal) = results.iter().find_map(|result| result.as_ref().err()) {
+        return Err(refusal.clone().into());
+    }
+    let minimal = headers::prefers_minimal(&cx.headers);
+    let rejected = results.iter().filter(|result| result.is_err()).count();
+    let mut out = Vec::with_capacity(64 + results.len() * 224);
+    json::raw(&mut out, "{\"accepted\":");
+    json::number(&mut out, (results.len() - rejected) as u64);
+    json::raw(&mut out, ",\"rejected\":");
+    json::number(&mut out, rejected as u64);
+    json::raw(&mut out, ",\"results\":[");
+    let mut first = true;
+    for (index, result) in results.into_iter().enumerate() {
+        if minimal && result.is_ok() {
+            continue;
+        }
+        json::raw(&mut out, if std::mem::take(&mut first) { "" } else { "," });
+        write_result(&mut out, index, result)?;
+    }
+    json::raw(&mut out, "]}");
+    let status = if rejected > 0 { StatusCode::MULTI_STATUS } else { StatusCode::CREATED };
+    let mut response = answer::bytes_of(status, "application/json", out);
+    if minimal {
+        response.headers_mut().insert("preference-applied", HeaderValue::from_static("return=minimal"));
+    }
+    Ok(response)
+}
+
+/// The shape of `publish::PublishResult`, by hand: a batch has many.
+fn write_result(out: &mut Vec<u8>, index: usize, result: Result<PublishReceipt, Error>) -> Result<(), Failure> {
+    json::raw(out, "{\"index\":");
+    json::number(out, index as u64);
+    json::raw(out, ",\"status\":");
+    match result {
+        Ok(receipt) => {
+            json::number(out, u64::from(status(&receipt).as_u16()));
+            json::raw(out, ",\"id\":");
+            optional(out, receipt.id, json::plain);
+            json::raw(out, ",\"topic\":");
+            json::string(out, &receipt.topic);
+            json::raw(out, ",\"queue\":");
+            optional(out, receipt.queue, |out, queue| json::number(out, u64::from(queue.0)));
+            json::raw(out, ",\"offset\":");
+            optional(out, receipt.offset, |out, offset| json::decimal(out, offset.0));
+            json::raw(out, ",\"stored_at\":");
+            optional(out, receipt.stored_at, json::time);
+            let full = receipt.durability == Durability::Quorum;
+            json::raw(out, if full { ",\"duplicate\":false" } else { ",\"duplicate\":null" });
+            json::raw(out, ",\"durability\":");
+            write_serde(out, &acked(receipt.durability))?;
+            if !receipt.targets.is_empty() {
+                json::raw(out, ",\"targets\":");
+                write_serde(out, &shown(receipt).targets)?;
+            }
+        }
+        Err(error) => {
+            let problem = Failure::from(error).into_problem();
+            json::number(out, u64::from(problem.status));
+            json::raw(out, ",\"problem\":");
+            write_serde(out, &problem)?;
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn optional<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+    match value {
+        Some(value) => write(out, value),
+        None => json::raw(out, "null"),
+    }
+}
+
+fn write_serde<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), Failure> {
+    serde_json::to_writer(out, value).map_err(|error| crate::failure::internal(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! The hand-written results against the type of the contract.
+
+use pointsman_api_types::publish::PublishResult;
+use pointsman_broker::view::PublishTarget;
+use pointsman_model::{LogIndex, MessageId, Ordinal, QueueId, QueueOffset, ShardId, Term, Timestamp};
+
+use super::*;
+
+fn check(result: Result<PublishReceipt, Error>) {
+    let mut out = Vec::new();
+    write_result(&mut out, 3, result).expect("writes");
+    let typed: PublishResult = serde_json::from_slice(&out).expect("the contract's type");
+    assert_eq!(serde_json::to_string(&typed).expect("encodes"), String::from_utf8(out).expect("UTF-8"));
+}
+
+#[test]
+fn results_are_of_the_contract() {
+    let id = MessageId { shard: ShardId(1), term: Term(2), index: LogIndex(3), ordinal: Ordinal(4) };
+    let full = PublishReceipt {
+        id: Some(id),
+        topic: "orders".into(),
+        queue: Some(QueueId(1)),
+        offset: Some(QueueOffset(7)),
+        stored_at: Some(Timestamp(1)),
+        durability: Durability::Quorum,
+        targets: Vec::new(),
+    };
+    check(Ok(full.clone()));
+    let target = |queue| PublishTarget { topic: "a".into(), queue: QueueId(queue), offset: Some(QueueOffset(0)) };
+    check(Ok(PublishReceipt { targets: vec![target(0), target(1)], ..full.clone() }));
+    check(Ok(PublishReceipt { id: None, offset: None, stored_at: None, durability: Durability::Leader, ..full }));
+    check(Err(Error::MessageTooLarge { limit: 5 }));
+    check(Err(Error::OffsetExpired { earliest: 5 }));
+}

@@ -1,0 +1,301 @@
+//! Topic streams: server-sent events, or the same as NDJSON lines.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use pointsman_api_types::group::Filter;
+use pointsman_api_types::publish::NDJSON_TYPE;
+use pointsman_api_types::stream::{Drain, Gap, Open};
+use pointsman_api_types::{Decimal, Time};
+use pointsman_broker::TopicStream;
+use pointsman_broker::view::{StreamEvent, StreamFrom, StreamRequest};
+use pointsman_model::{QueueId, Timestamp};
+
+use super::{from_json, groups};
+use crate::context::Cx;
+use crate::failure::Failure;
+use crate::message_json::{Breaks, Data, message};
+use crate::query::{Query, number_in};
+use crate::{App, headers, json};
+
+const SSE_TYPE: &str = "text/event-stream";
+/// A comment, so that proxies and clients know the stream lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Events that are ready go out together, up to this many bytes.
+const PIECE_BYTES: usize = 32 << 10;
+/// Bounds of the jittered `retry:`, ms.
+const RETRY_MS: std::ops::Range<u64> = 1_000..5_000;
+/// Longest cursor worth looking at.
+const CURSOR_BYTES_MAX: usize = 1_024;
+
+const PARAMETERS: &[&str] = &["from", "tags", "filter", "queues", "max_events", "max_ms", "until", "last_event_id"];
+
+pub(crate) async fn topic(cx: Cx) -> Result<Response, Failure> {
+    let query = cx.query_with(PARAMETERS, &["queues"], false).await?;
+    let form = cx.accept(&[SSE_TYPE, NDJSON_TYPE]).await?;
+    let request = match request(&cx, &query) {
+        Ok(request) => request,
+        Err(failure) => return Err(cx.after_tenant(failure).await),
+    };
+    let stream = cx.app.broker.open_stream(&cx.call, cx.tenant(), cx.path("topic"), request).await?;
+    cx.connection.bound_send_buffer();
+    let writer = Writer { ndjson: form == NDJSON_TYPE, request_id: cx.call.request_id.clone() };
+    let body =
+        Running { stream, writer, app: Arc::clone(&cx.app), state: State::Fresh, _counted: Counted::new(&cx.app) };
+    let mut response = Response::new(Body::from_stream(futures_util::stream::unfold(body, Running::piece)));
+    *response.status_mut() = StatusCode::OK;
+    let out = response.headers_mut();
+    out.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(if form == NDJSON_TYPE { NDJSON_TYPE } else { SSE_TYPE }),
+    );
+    out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    out.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn request(cx: &Cx, query: &Query) -> Result<StreamRequest, Failure> {
+    let filter = query
+        .get("filter")
+        .map(|text| {
+            let input: Filter = from_json(text.as_bytes())?;
+            groups::filter(input, "filter")
+        })
+        .transpose()?;
+    let tags = query.get("tags").map(str::to_owned);
+    if tags.is_some() && filter.is_some() {
+        return Err(Failure::invalid("filter", "at most one of `tags` and `filter`"));
+    }
+    let until_tail = match query.get("until") {
+        None => false,
+        Some("tail") => true,
+        Some(_) => return Err(Failure::invalid("until", "`tail`")),
+    };
+    let mut queues = Vec::new();
+    for item in query.all("queues").flat_map(|list| list.split(',')) {
+        let queue = number_in(item, &(0..=u64::from(u16::MAX))).map_err(|detail| Failure::invalid("queues", detail))?;
+        queues.push(QueueId(queue as u16));
+    }
+    Ok(StreamRequest {
+        from: from(cx, query)?,
+        tags,
+        filter,
+        queues,
+        max_events: query.number("max_events", 1..=u64::MAX)?,
+        max_ms: query.number("max_ms", 1..=u64::MAX)?,
+        until_tail,
+    })
+}
+
+/// `Last-Event-ID` beats `last_event_id` beats `from`.
+fn from(cx: &Cx, query: &Query) -> Result<StreamFrom, Failure> {
+    let header = headers::text(&cx.headers, &headers::LAST_EVENT_ID)?.map(|text| ("Last-Event-ID", text));
+    let parameter = query.get("last_event_id").map(|text| ("last_event_id", text));
+    // An empty id is what a client sends that has seen none.
+    if let Some((_, text)) = header.or(parameter).filter(|(_, text)| !text.is_empty()) {
+        return cursor(text);
+    }
+    match query.get("from") {
+        None | Some("latest") => Ok(StreamFrom::Latest),
+        Some("earliest") => Ok(StreamFrom::Earliest),
+        Some(text) => match text.parse::<Time>() {
+            Ok(time) => Ok(StreamFrom::Time(Timestamp(time.0))),
+            Err(_) if text.starts_with("c1.") => cursor(text),
+            Err(_) => Err(Failure::invalid("from", "`latest`, `earliest`, an RFC 3339 time or a cursor")),
+        },
+    }
+}
+
+fn cursor(text: &str) -> Result<StreamFrom, Failure> {
+    let fine = text.len() <= CURSOR_BYTES_MAX
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if fine {
+        Ok(StreamFrom::Cursor(text.to_owned()))
+    } else {
+        Err(pointsman_broker::Error::InvalidCursor { detail: "not a cursor".to_owned() }.into())
+    }
+}
+
+/// Counts an open stream.
+struct Counted(Arc<App>);
+
+impl Counted {
+    fn new(app: &Arc<App>) -> Self {
+        app.metrics.streams.inc();
+        Self(Arc::clone(app))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics.streams.dec();
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was written yet.
+    Fresh,
+    Flowing,
+    /// What ends the stream was written.
+    Ended,
+}
+
+/// A stream being written.
+struct Running {
+    stream: TopicStream,
+    writer: Writer,
+    app: Arc<App>,
+    state: State,
+    _counted: Counted,
+}
+
+impl Running {
+    /// The next piece of the body: one event, and those that are ready behind it.
+    async fn piece(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        if self.state == State::Ended {
+            return None;
+        }
+        let mut out = Vec::new();
+        if self.state == State::Fresh {
+            self.state = State::Flowing;
+            self.writer.retry(&mut out);
+        }
+        let first = tokio::select! {
+            event = self.stream.next() => Some(event),
+            () = tokio::time::sleep(HEARTBEAT) => None,
+            () = self.app.config.shutdown.cancelled() => Some(Some(StreamEvent::Drain)),
+        };
+        let Some(mut event) = first else {
+            self.writer.heartbeat(&mut out);
+            return Some((Ok(out.into()), self));
+        };
+        loop {
+            let Some(ready) = event else {
+                self.state = State::Ended;
+                break;
+            };
+            if matches!(ready, StreamEvent::Failed(_) | StreamEvent::Drain) {
+                self.state = State::Ended;
+            }
+            if let Err(failure) = self.writer.event(&mut out, ready) {
+                self.writer.failed(&mut out, failure);
+                self.state = State::Ended;
+            }
+            if self.state == State::Ended || out.len() >= PIECE_BYTES {
+                break;
+            }
+            match self.stream.next().now_or_never() {
+                Some(next) => event = next,
+                None => break,
+            }
+        }
+        if out.is_empty() { None } else { Some((Ok(out.into()), self)) }
+    }
+}
+
+/// How events are written.
+struct Writer {
+    ndjson: bool,
+    request_id: String,
+}
+
+impl Writer {
+    /// Tells an `EventSource` how long to wait, with jitter so that a crowd does not come back at once.
+    fn retry(&self, out: &mut Vec<u8>) {
+        if !self.ndjson {
+            json::raw(out, "retry: ");
+            json::number(out, rand::random_range(RETRY_MS));
+            json::raw(out, "\n\n");
+        }
+    }
+
+    fn heartbeat(&self, out: &mut Vec<u8>) {
+        json::raw(out, if self.ndjson { "\n" } else { ":\n\n" });
+    }
+
+    fn event(&self, out: &mut Vec<u8>, event: StreamEvent) -> Result<(), Failure> {
+        match event {
+            StreamEvent::Open { topics, resumed } => self.value(out, "open", &Open { topics, resumed }),
+            StreamEvent::Message { message: stored, cursor } => {
+                let (start, breaks) = (out.len(), if self.ndjson { Breaks::Blank } else { Breaks::Sse });
+                self.start(out, "message", Some(&cursor));
+                if let Err(failure) = message(out, &stored, Data::Included(breaks)) {
+                    out.truncate(start);
+                    return Err(failure);
+                }
+                self.end(out);
+                Ok(())
+            }
+            StreamEvent::CaughtUp => {
+                self.start(out, "caught-up", None);
+                json::raw(out, "{}");
+                self.end(out);
+                Ok(())
+            }
+            StreamEvent::Gap { topic, queue, from, to, cause } => {
+                let gap = Gap {
+                    topic,
+                    queue: queue.0,
+                    from: Decimal(from),
+                    to: Decimal(to),
+                    lost: Decimal(to.saturating_sub(from)),
+                    cause: cause.to_owned(),
+                };
+                self.value(out, "gap", &gap)
+            }
+            StreamEvent::Failed(error) => {
+                self.failed(out, error.into());
+                Ok(())
+            }
+            StreamEvent::Drain => self.value(out, "drain", &Drain { reason: "the node is shutting down".to_owned() }),
+        }
+    }
+
+    /// A passing failure: the problem, when to come back, and the end.
+    fn failed(&self, out: &mut Vec<u8>, failure: Failure) {
+        let mut problem = failure.into_problem();
+        problem.request_id = Some(self.request_id.clone());
+        self.retry(out);
+        // A problem always encodes; without one the stream just ends.
+        let _ = self.value(out, "error", &problem);
+    }
+
+    fn value<T: serde::Serialize>(&self, out: &mut Vec<u8>, name: &str, value: &T) -> Result<(), Failure> {
+        self.start(out, name, None);
+        serde_json::to_writer(&mut *out, value).map_err(|error| crate::failure::internal(&error.to_string()))?;
+        self.end(out);
+        Ok(())
+    }
+
+    /// Names are ours and cursors are `[A-Za-z0-9._-]`: nothing here can break a line.
+    fn start(&self, out: &mut Vec<u8>, name: &str, cursor: Option<&str>) {
+        if self.ndjson {
+            json::raw(out, "{\"event\":");
+            json::string(out, name);
+            json::raw(out, ",\"id\":");
+            json::optional_string(out, cursor);
+            json::raw(out, ",\"data\":");
+            return;
+        }
+        if let Some(cursor) = cursor {
+            json::raw(out, "id: ");
+            json::raw(out, cursor);
+            json::raw(out, "\n");
+        }
+        json::raw(out, "event: ");
+        json::raw(out, name);
+        json::raw(out, "\ndata: ");
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        json::raw(out, if self.ndjson { "}\n" } else { "\n\n" });
+    }
+}
