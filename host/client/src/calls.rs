@@ -44,7 +44,8 @@ impl Tenant {
 
     /// As [`Tenant::path`], for a plugin: the slash of `builtin/tags` parts two segments.
     fn plugin_path(&self, name: &str, rest: &[&str]) -> String {
-        let segments: Vec<&str> = std::iter::once("plugins").chain(name.splitn(2, '/')).chain(rest.iter().copied()).collect();
+        let segments: Vec<&str> =
+            std::iter::once("plugins").chain(name.splitn(2, '/')).chain(rest.iter().copied()).collect();
         self.path(&segments)
     }
 }
@@ -59,6 +60,9 @@ mod tests {
         let tenant = Client::new("http://h", ClientOptions::default()).expect("a URL").tenant("default");
         assert_eq!(tenant.path(&["topics", "a/b c"]), "/v1/tenants/default/topics/a%2Fb%20c");
         assert_eq!(tenant.plugin_path("builtin/tags", &[]), "/v1/tenants/default/plugins/builtin/tags");
-        assert_eq!(tenant.plugin_path("mine", &["versions", "1.0.0"]), "/v1/tenants/default/plugins/mine/versions/1.0.0");
+        assert_eq!(
+            tenant.plugin_path("mine", &["versions", "1.0.0"]),
+            "/v1/tenants/default/plugins/mine/versions/1.0.0"
+        );
     }
 }

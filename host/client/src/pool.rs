@@ -64,10 +64,12 @@ impl Client {
     pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, Error> {
         let base = BaseUrl::parse(base_url)?;
         let value = |text: &str, what: &str| {
-            HeaderValue::from_str(text).map_err(|_| Error::InvalidRequest(format!("the {what} holds control characters")))
+            HeaderValue::from_str(text)
+                .map_err(|_| Error::InvalidRequest(format!("the {what} holds control characters")))
         };
         let host = value(&base.authority, "URL")?;
-        let mut authorization = options.token.as_ref().map(|token| value(&format!("Bearer {token}"), "token")).transpose()?;
+        let mut authorization =
+            options.token.as_ref().map(|token| value(&format!("Bearer {token}"), "token")).transpose()?;
         if let Some(authorization) = &mut authorization {
             authorization.set_sensitive(true);
         }

@@ -118,8 +118,7 @@ mod tests {
     #[test]
     fn fields_comments_and_line_ends() {
         let text = b"\xEF\xBB\xBF: hello\n\nevent: open\ndata: {}\n\nid: c1.a\r\ndata:x\r\ndata: y\r\n\r\nevent: none\n\ndata: z\r\r";
-        let expected =
-            [event("open", None, "{}"), event("message", Some("c1.a"), "x\ny"), event("message", None, "z")];
+        let expected = [event("open", None, "{}"), event("message", Some("c1.a"), "x\ny"), event("message", None, "z")];
         assert_eq!(parse(&[text]), expected);
     }
 

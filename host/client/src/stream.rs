@@ -85,10 +85,9 @@ impl TopicStream {
                 let opened = self.client.open(self.request()).await?;
                 if opened.status != StatusCode::OK {
                     return Err(match opened.collect().await?.ok() {
-                        Ok(other) => Error::Unexpected {
-                            status: other.status.as_u16(),
-                            detail: "no stream".to_owned(),
-                        },
+                        Ok(other) => {
+                            Error::Unexpected { status: other.status.as_u16(), detail: "no stream".to_owned() }
+                        }
                         Err(refused) => refused,
                     });
                 }

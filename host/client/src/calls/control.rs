@@ -174,11 +174,11 @@ impl Tenant {
         self.client.send(Request::get(self.plugin_path(name, &[]))).await?.json()
     }
 
-    /// All plugins, the built-in ones too.
+    /// The newest version of every plugin, the built-in ones too.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn plugins(&self) -> Result<Vec<Plugin>, Error> {
+    pub async fn plugins(&self) -> Result<Vec<PluginVersion>, Error> {
         self.client.list(&self.path(&["plugins"])).await
     }
 

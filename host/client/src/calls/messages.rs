@@ -102,7 +102,8 @@ impl Tenant {
     /// See [`Error`].
     pub async fn lease(&self, group: &str, input: &LeaseInput) -> Result<Vec<Lease>, Error> {
         let wait = Duration::from_millis(input.wait_ms.unwrap_or_default());
-        let request = Request::post(self.path(&["groups", group, "leases"])).json(input).timeout(wait + LONG_POLL_SLACK);
+        let request =
+            Request::post(self.path(&["groups", group, "leases"])).json(input).timeout(wait + LONG_POLL_SLACK);
         Ok(self.client.send(request).await?.json::<Leases>()?.leases)
     }
 

@@ -53,7 +53,11 @@ async fn a_broken_connection_is_resumed_after_the_last_id() {
     assert_eq!(data, ["1", "2"]);
     assert_eq!(stream.last_id(), Some("c1.b"));
     let heads = seen.await.expect("two requests");
-    assert!(heads[0].starts_with("GET /v1/tenants/default/topics/orders/stream?from=earliest&max_events=3 "), "{}", heads[0]);
+    assert!(
+        heads[0].starts_with("GET /v1/tenants/default/topics/orders/stream?from=earliest&max_events=3 "),
+        "{}",
+        heads[0]
+    );
     assert!(!heads[0].contains("last-event-id"), "{}", heads[0]);
     assert!(heads[1].contains("max_events=2 "), "what was given counts: {}", heads[1]);
     assert!(heads[1].contains("last-event-id: c1.a\r\n"), "{}", heads[1]);

@@ -1,0 +1,320 @@
+//! `pointsman publish`: one message, or many.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use pointsman_api_types::publish::{PublishAnswer, Receipt};
+use pointsman_client::{PublishOptions, Tenant, push_frame};
+use pointsman_model::limits;
+use serde_json::{Map, Value};
+
+use crate::commands::{Connection, Failure, block_on, read_file};
+use crate::output::{self, Table, cell};
+
+/// A batch is sent once it holds this much.
+const BATCH_BYTES_TARGET: usize = 4 << 20;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Topic to publish to.
+    topic: String,
+    /// The payload; read from stdin if it is absent and no file is given.
+    #[arg(conflicts_with = "file")]
+    data: Option<String>,
+    /// Read the payload, or the messages, from this file; `-` is stdin.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Each line is the payload of a message of its own; the other options hold for all of them.
+    #[arg(long, conflicts_with = "data")]
+    lines: bool,
+    /// Each line is a message object of the API: {"data": …, "tag": …, "keys": […], …}.
+    #[arg(long, conflicts_with_all = [
+        "data", "lines", "tag", "key", "ordering_key", "property", "queue", "ttl_ms", "priority", "content_type",
+    ])]
+    ndjson: bool,
+    /// Tag of the message.
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Key for look-ups; may be repeated.
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
+    /// Messages of one ordering key keep their order.
+    #[arg(long, value_name = "KEY")]
+    ordering_key: Option<String>,
+    /// Property; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
+    property: Vec<(String, String)>,
+    /// Queue to put it into.
+    #[arg(long, value_name = "N")]
+    queue: Option<u16>,
+    /// Expires so long after it was stored.
+    #[arg(long, value_name = "MS")]
+    ttl_ms: Option<u64>,
+    /// 0 to 9, higher first.
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
+    /// Media type of the payload; text/plain for an argument and for lines, else application/octet-stream.
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Wait for quorum, leader or none; what the topic says if absent.
+    #[arg(long, value_name = "ACK")]
+    ack: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let tenant = args.connection.tenant()?;
+    if args.lines || args.ndjson { many(&args, &tenant) } else { one(args, &tenant) }
+}
+
+fn one(args: Args, tenant: &Tenant) -> Result<(), Failure> {
+    let text = args.data.is_some();
+    let payload = match (args.data, &args.file) {
+        (Some(data), _) => Bytes::from(data),
+        (None, Some(path)) if path.as_os_str() != "-" => Bytes::from(read_file(path)?),
+        _ => {
+            let mut payload = Vec::new();
+            io::stdin().lock().take(limits::PUBLISH_BODY_BYTES_MAX as u64 + 1).read_to_end(&mut payload)?;
+            Bytes::from(payload)
+        }
+    };
+    let options = PublishOptions {
+        content_type: args.content_type.or_else(|| text.then(|| "text/plain; charset=utf-8".to_owned())),
+        tag: args.tag,
+        keys: args.key,
+        ordering_key: args.ordering_key,
+        queue: args.queue,
+        properties: args.property,
+        ttl_ms: args.ttl_ms,
+        priority: args.priority,
+        ack: args.ack,
+    };
+    let receipt = block_on(async { Ok(tenant.publish(&args.topic, payload, &options).await?) })?;
+    if args.connection.json {
+        return Ok(output::json(&receipt)?);
+    }
+    let mut table = table();
+    row(&mut table, &receipt);
+    Ok(table.print()?)
+}
+
+fn many(args: &Args, tenant: &Tenant) -> Result<(), Failure> {
+    let mut reader: Box<dyn BufRead> = match &args.file {
+        Some(path) if path.as_os_str() != "-" => {
+            let open =
+                std::fs::File::open(path).map_err(|error| Failure::Refused(format!("{}: {error}", path.display())));
+            Box::new(BufReader::new(open?))
+        }
+        _ => Box::new(io::stdin().lock()),
+    };
+    let mut batches = Batches::new(args);
+    let mut told = Told::default();
+    block_on(async {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = reader.by_ref().take(limits::PUBLISH_BODY_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            let batch = if read == 0 { batches.finish() } else { batches.push(text)? };
+            if let Some(batch) = batch {
+                let first = told.sent;
+                let answer = match args.ndjson {
+                    true => tenant.publish_batch(&args.topic, batch, args.ack.as_deref()).await?,
+                    false => tenant.publish_frames(&args.topic, batch, args.ack.as_deref()).await?,
+                };
+                told.take(answer, first);
+            }
+            if read == 0 {
+                return Ok(());
+            }
+        }
+    })?;
+    told.print(args.connection.json)
+}
+
+/// Collects lines into batches within the limits of one call.
+struct Batches<'a> {
+    meta: Vec<u8>,
+    args: &'a Args,
+    held: Vec<u8>,
+    count: usize,
+    line: usize,
+}
+
+impl<'a> Batches<'a> {
+    fn new(args: &'a Args) -> Self {
+        let mut meta = Map::new();
+        let mut put = |name: &str, value: Value| {
+            if !value.is_null() {
+                meta.insert(name.to_owned(), value);
+            }
+        };
+        let content_type = args.content_type.clone().unwrap_or_else(|| "text/plain; charset=utf-8".to_owned());
+        put("content_type", content_type.into());
+        put("tag", args.tag.clone().into());
+        put("ordering_key", args.ordering_key.clone().into());
+        put("queue", args.queue.into());
+        put("ttl_ms", args.ttl_ms.into());
+        put("priority", args.priority.into());
+        if !args.key.is_empty() {
+            put("keys", args.key.clone().into());
+        }
+        if !args.property.is_empty() {
+            let pairs = args.property.iter().map(|(name, value)| (name.clone(), Value::from(value.clone())));
+            put("properties", Value::Object(pairs.collect()));
+        }
+        let meta = Value::Object(meta).to_string().into_bytes();
+        Self { meta, args, held: Vec::new(), count: 0, line: 0 }
+    }
+
+    /// Adds a line; gives the batch that is full with it.
+    fn push(&mut self, line: &[u8]) -> Result<Option<Bytes>, Failure> {
+        self.line += 1;
+        if self.args.ndjson {
+            if line.trim_ascii().is_empty() {
+                return Ok(None);
+            }
+            // The server sees the text as it is; but a line that is no object must not spoil the batch's own shape.
+            serde_json::from_slice::<Map<String, Value>>(line)
+                .map_err(|error| Failure::Refused(format!("line {}: no message object: {error}", self.line)))?;
+            self.held.extend_from_slice(if self.count == 0 { b"{\"messages\":[" } else { b"," });
+            self.held.extend_from_slice(line);
+        } else {
+            push_frame(&mut self.held, &self.meta, line);
+        }
+        self.count += 1;
+        let full = self.count == limits::BATCH_MESSAGES_MAX || self.held.len() >= BATCH_BYTES_TARGET;
+        Ok(if full { self.finish() } else { None })
+    }
+
+    /// The batch held so far.
+    fn finish(&mut self) -> Option<Bytes> {
+        if self.count == 0 {
+            return None;
+        }
+        if self.args.ndjson {
+            self.held.extend_from_slice(b"]}");
+        }
+        self.count = 0;
+        Some(Bytes::from(std::mem::take(&mut self.held)))
+    }
+}
+
+/// What the server answered so far.
+#[derive(Default, serde::Serialize)]
+struct Told {
+    accepted: u64,
+    rejected: u64,
+    #[serde(skip)]
+    sent: u32,
+    results: Vec<pointsman_api_types::publish::PublishResult>,
+}
+
+impl Told {
+    fn take(&mut self, answer: PublishAnswer, first: u32) {
+        self.accepted += u64::from(answer.accepted);
+        self.rejected += u64::from(answer.rejected);
+        self.sent += answer.accepted + answer.rejected;
+        self.results.extend(answer.results.into_iter().map(|mut result| {
+            result.index += first;
+            result
+        }));
+    }
+
+    fn print(&self, json: bool) -> Result<(), Failure> {
+        if json {
+            output::json(self)?;
+        } else {
+            output::line(&format!("{} accepted, {} rejected", self.accepted, self.rejected))?;
+            for result in &self.results {
+                if let Some(problem) = &result.problem {
+                    output::line(&format!("message {}: {} ({})", result.index, problem.detail, problem.code))?;
+                }
+            }
+        }
+        match self.rejected {
+            0 => Ok(()),
+            rejected => Err(Failure::Refused(format!("{rejected} of {} messages were refused", self.sent))),
+        }
+    }
+}
+
+fn table() -> Table {
+    Table::new(["ID", "TOPIC", "QUEUE", "OFFSET", "STORED_AT"])
+}
+
+fn row(table: &mut Table, receipt: &Receipt) {
+    if receipt.targets.is_empty() {
+        table.row([
+            cell(receipt.id.as_ref()),
+            receipt.topic.clone(),
+            cell(receipt.queue),
+            cell(receipt.offset),
+            cell(receipt.stored_at),
+        ]);
+    }
+    for target in &receipt.targets {
+        table.row([
+            cell(receipt.id.as_ref()),
+            target.topic.clone(),
+            target.queue.to_string(),
+            cell(target.offset),
+            cell(receipt.stored_at),
+        ]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Whole {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &str) -> Args {
+        Whole::try_parse_from(std::iter::once("publish").chain(line.split(' '))).expect("good arguments").args
+    }
+
+    #[test]
+    fn lines_become_frames_with_the_options_as_meta() {
+        let args = args("orders --lines --tag paid --key a --property x=1 --content-type text/csv");
+        let mut batches = Batches::new(&args);
+        assert_eq!(batches.push(b"1,2").expect("fine"), None);
+        let batch = batches.finish().expect("one line");
+        let mut expected = Vec::new();
+        let meta = br#"{"content_type":"text/csv","keys":["a"],"properties":{"x":"1"},"tag":"paid"}"#;
+        push_frame(&mut expected, meta, b"1,2");
+        assert_eq!(batch, expected);
+        assert_eq!(batches.finish(), None);
+    }
+
+    #[test]
+    fn objects_become_a_batch_and_a_full_one_is_given() {
+        let args = args("orders --ndjson");
+        let mut batches = Batches::new(&args);
+        assert_eq!(batches.push(br#"{"data":"a"}"#).expect("fine"), None);
+        assert_eq!(batches.push(b"  ").expect("blank"), None);
+        assert_eq!(batches.push(br#"{"data":{"b": 1.0}}"#).expect("fine"), None);
+        let batch = batches.finish().expect("two messages");
+        assert_eq!(batch, &br#"{"messages":[{"data":"a"},{"data":{"b": 1.0}}]}"#[..]);
+        for i in 1..limits::BATCH_MESSAGES_MAX {
+            assert_eq!(batches.push(b"{}").expect("fine"), None, "{i}");
+        }
+        assert!(batches.push(b"{}").expect("fine").is_some());
+        let error = batches.push(b"{}]},{").expect_err("no object");
+        assert!(error.to_string().starts_with("line 1004: no message object"), "{error}");
+    }
+}

@@ -1,0 +1,273 @@
+//! The sandbox as the use cases see it: `plugin-host` behind `broker::ports`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pointsman_broker::error::Complaint;
+use pointsman_broker::ports::{BoxFuture, Builtin, Inspection, Judge, JudgeSpec, JudgeStats, Judges, LogLine};
+use pointsman_model::judge::{CallLimits, Column, Context, Failure, OnFailure, Plan, Target, Verdict};
+use pointsman_model::{BindingId, Generation, TenantId};
+use pointsman_plugin_host::{Bound, BreakerState, Digest, Error, InitError, PluginHost, Spec};
+
+/// How long a batch waits for room among the plugin calls that wait.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How often it looks.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// All plugins of a node.
+pub(crate) struct SandboxJudges {
+    host: Arc<PluginHost>,
+}
+
+impl SandboxJudges {
+    /// Judges of this sandbox.
+    pub(crate) fn new(host: Arc<PluginHost>) -> Self {
+        Self { host }
+    }
+
+    /// Runs `init` with an empty config. It may refuse that in words, but must come to an end.
+    async fn smoke(&self, inspection: &pointsman_plugin_host::Inspection) -> Result<Option<String>, Complaint> {
+        let spec = Spec {
+            tenant: TenantId(0),
+            binding: BindingId(0),
+            generation: Generation(0),
+            digest: inspection.digest,
+            kind: inspection.kind,
+            config: Bytes::from_static(b"{}"),
+            limits: CallLimits::default(),
+            on_failure: OnFailure::Refuse,
+        };
+        match self.host.try_init(spec).await {
+            Ok(_) | Err(InitError::Refused(_) | InitError::Host(_)) => Ok(None),
+            Err(InitError::Stopped { failure: Failure::Trap, words }) => {
+                Ok(Some(format!("`init` trapped on the config {{}}, where it should answer with an error: {words}")))
+            }
+            Err(error) => Err(Complaint { code: "smoke".to_owned(), detail: error.to_string() }),
+        }
+    }
+}
+
+impl Judges for SandboxJudges {
+    fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspection, Vec<Complaint>>> {
+        Box::pin(async move {
+            let complaint = |code: &str, detail: String| vec![Complaint { code: code.to_owned(), detail }];
+            let looked_at = bytes.clone();
+            // Linear in an upload's size, yet milliseconds: not for a thread that serves calls.
+            let found = tokio::task::spawn_blocking(move || pointsman_plugin_host::inspect(&looked_at))
+                .await
+                .map_err(|error| complaint("limit", error.to_string()))?;
+            let mut found = found.map_err(|complaints| {
+                let port =
+                    |c: pointsman_plugin_host::Complaint| Complaint { code: c.code.to_owned(), detail: c.detail };
+                complaints.into_iter().map(port).collect::<Vec<_>>()
+            })?;
+            let started = Instant::now();
+            self.host.compile(found.digest, bytes).await.map_err(|error| complaint("compile", error.to_string()))?;
+            let compile_ms = started.elapsed().as_millis();
+            found.warnings.extend(self.smoke(&found).await.map_err(|refused| vec![refused])?);
+            Ok(Inspection {
+                kind: found.kind,
+                digest: found.digest.0,
+                imports: found.imports,
+                warnings: found.warnings,
+                compile_ms: u32::try_from(compile_ms).unwrap_or(u32::MAX),
+            })
+        })
+    }
+
+    fn builtins(&self) -> Vec<Builtin> {
+        let port = |builtin: &pointsman_plugin_host::Builtin| Builtin {
+            name: builtin.name.to_owned(),
+            version: builtin.version.to_owned(),
+            kind: builtin.kind,
+            digest: builtin.digest.0,
+            bytes: Bytes::from_static(builtin.bytes),
+        };
+        pointsman_plugin_host::builtins().iter().map(port).collect()
+    }
+
+    fn try_init(&self, spec: JudgeSpec) -> BoxFuture<'_, Result<Plan, String>> {
+        Box::pin(async move {
+            let digest = Digest(spec.digest);
+            self.host.compile(digest, spec.bytes.clone()).await.map_err(|error| error.to_string())?;
+            self.host.try_init(sandbox_spec(spec)).await.map_err(|error| error.to_string())
+        })
+    }
+
+    fn bind(&self, spec: JudgeSpec) -> BoxFuture<'_, Result<Arc<dyn Judge>, String>> {
+        Box::pin(async move {
+            let name = spec.name.clone();
+            let plan = self.try_init(spec.clone()).await?;
+            let bound = self.host.bind(sandbox_spec(spec), plan).map_err(|error| error.to_string())?;
+            let judge: Arc<dyn Judge> = Arc::new(SandboxJudge { host: Arc::clone(&self.host), bound, name });
+            Ok(judge)
+        })
+    }
+}
+
+fn sandbox_spec(spec: JudgeSpec) -> Spec {
+    Spec {
+        tenant: spec.tenant,
+        binding: spec.binding.unwrap_or_default(),
+        generation: spec.generation,
+        digest: Digest(spec.digest),
+        kind: spec.kind,
+        config: spec.config,
+        limits: spec.limits,
+        on_failure: spec.on_failure,
+    }
+}
+
+/// A bound plugin in the sandbox.
+struct SandboxJudge {
+    host: Arc<PluginHost>,
+    bound: Arc<Bound>,
+    name: String,
+}
+
+impl SandboxJudge {
+    /// What stands for the verdicts of a batch that was not judged: the failure policy meets it.
+    fn unjudged<T: Clone>(&self, error: &Error, n: u32) -> Vec<Verdict<T>> {
+        tracing::warn!(binding.name = self.name, %error, messages = n, "a batch was not judged");
+        vec![
+            Verdict::Stopped(if matches!(error, Error::Busy) { Failure::Timeout } else { Failure::Output });
+            n as usize
+        ]
+    }
+}
+
+/// True if a refused batch may be tried again: too many calls wait, and it has not waited long.
+fn may_wait(error: &Error, since: Instant) -> bool {
+    matches!(error, Error::Busy) && since.elapsed() < BUSY_WAIT_MAX
+}
+
+impl Judge for SandboxJudge {
+    fn plan(&self) -> &Plan {
+        self.bound.plan()
+    }
+
+    fn filter(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<bool>>> {
+        Box::pin(async move {
+            let since = Instant::now();
+            loop {
+                match self.host.filter(&self.bound, columns.clone(), n as usize).await {
+                    Ok(verdicts) => return verdicts,
+                    Err(error) if may_wait(&error, since) => tokio::time::sleep(BUSY_PAUSE).await,
+                    Err(error) => return self.unjudged(&error, n),
+                }
+            }
+        })
+    }
+
+    fn select(&self, context: Context, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Vec<Target>>>> {
+        Box::pin(async move {
+            let since = Instant::now();
+            loop {
+                match self.host.select(&self.bound, &context, columns.clone(), n as usize).await {
+                    Ok(verdicts) => return verdicts,
+                    Err(error) if may_wait(&error, since) => tokio::time::sleep(BUSY_PAUSE).await,
+                    Err(error) => return self.unjudged(&error, n),
+                }
+            }
+        })
+    }
+
+    fn record_bad_hint(&self) {
+        self.bound.record_bad_hint();
+    }
+
+    fn stats(&self) -> JudgeStats {
+        let stats = self.bound.stats();
+        JudgeStats {
+            calls: stats.calls,
+            messages: stats.messages,
+            failures: stats.failures,
+            breaker_open: stats.breaker != BreakerState::Closed,
+            fuel: stats.fuel,
+            ns_per_message: stats.ns_per_message,
+        }
+    }
+
+    fn logs(&self) -> Vec<LogLine> {
+        let port = |line: pointsman_plugin_host::LogLine| LogLine {
+            at: line.at,
+            level: port_level(line.level),
+            text: line.text,
+        };
+        self.bound.logs().into_iter().map(port).collect()
+    }
+}
+
+/// WIT counts from 0 error to 3 debug, the port from 0 trace to 4 error.
+fn port_level(level: u8) -> u8 {
+    4_u8.saturating_sub(level)
+}
+
+#[cfg(test)]
+mod tests {
+    use pointsman_model::judge::Kind;
+    use pointsman_plugin_host::HostConfig;
+
+    use super::*;
+
+    fn judges() -> SandboxJudges {
+        SandboxJudges::new(Arc::new(PluginHost::new(HostConfig::default()).expect("a sandbox")))
+    }
+
+    fn spec(builtin: &Builtin, config: &'static str) -> JudgeSpec {
+        JudgeSpec {
+            tenant: TenantId(1),
+            binding: None,
+            generation: Generation(1),
+            name: builtin.name.clone(),
+            kind: builtin.kind,
+            digest: builtin.digest,
+            bytes: builtin.bytes.clone(),
+            config: Bytes::from_static(config.as_bytes()),
+            limits: CallLimits::default(),
+            on_failure: OnFailure::Deliver,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_built_in_judges_through_the_port() {
+        let judges = judges();
+        let builtins = judges.builtins();
+        let tags = builtins.iter().find(|builtin| builtin.name == "tags").expect("tags");
+        assert_eq!(tags.kind, Kind::Filter);
+        let judge = judges.bind(spec(tags, r#"{"expression":"a || b"}"#)).await.expect("bound");
+        let mut column = Column::default();
+        for tag in [Some("a"), Some("c"), None] {
+            column.push(tag.map(str::as_bytes));
+        }
+        let columns = judge.plan().fields.iter().map(|_| column.clone()).collect();
+        let verdicts = judge.filter(3, columns).await;
+        assert_eq!(verdicts, [Verdict::Answer(true), Verdict::Answer(false), Verdict::Answer(false)]);
+        assert_eq!(judge.stats().messages, 3);
+    }
+
+    #[tokio::test]
+    async fn a_refused_config_is_told_in_the_plugins_words() {
+        let judges = judges();
+        let builtins = judges.builtins();
+        let tags = builtins.iter().find(|builtin| builtin.name == "tags").expect("tags");
+        let words = judges.try_init(spec(tags, r#"{"expression":"a ||"}"#)).await.expect_err("refused");
+        assert!(!words.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_inspected_compiled_and_called() {
+        let judges = judges();
+        let example = pointsman_plugin_host::examples()[0];
+        let inspection = judges.inspect(Bytes::from_static(example.bytes)).await.expect("a plugin");
+        assert_eq!((inspection.kind, inspection.digest), (example.kind, example.digest.0));
+        let complaints = judges.inspect(Bytes::from_static(b"random bytes")).await.expect_err("no plugin");
+        assert_eq!(complaints[0].code, "not-a-component");
+    }
+
+    #[test]
+    fn levels_are_the_ports() {
+        assert_eq!([0, 1, 2, 3, 9].map(port_level), [4, 3, 2, 1, 0]);
+    }
+}

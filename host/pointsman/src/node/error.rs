@@ -1,0 +1,92 @@
+//! Why a node does not start, each in one line that says what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A refused start, or a stop that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("--listen {0}: only loopback addresses are served until operator tokens are supported; use 127.0.0.1:{port}", port = .0.port())]
+    NotLoopback(SocketAddr),
+    #[error("{0}{advice}", advice = advice_bind(.0))]
+    Bind(#[from] pointsman_api::Error),
+    #[error("cannot listen on {listen}: {source}")]
+    Listener { listen: SocketAddr, source: io::Error },
+    #[error("cannot make the directory {}: {source}; choose another --data-dir, or make it writable", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{0}{advice}", advice = advice_storage(.0))]
+    Storage(#[from] pointsman_storage::Error),
+    #[error("{0}{advice}", advice = advice_consensus(.0))]
+    Consensus(#[from] pointsman_consensus::Error),
+    #[error("the sandbox does not start: {0}")]
+    Sandbox(#[from] pointsman_plugin_host::Error),
+    #[error("the node does not start: {0}")]
+    Broker(#[from] pointsman_broker::Error),
+    #[error("the path of this program is not known: {0}")]
+    OwnProgram(io::Error),
+}
+
+impl Error {
+    /// The error as one line, whatever its sources say.
+    pub(crate) fn line(&self) -> String {
+        self.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn advice_bind(error: &pointsman_api::Error) -> &'static str {
+    match error {
+        pointsman_api::Error::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            "; stop the process that uses it, or choose another --listen"
+        }
+        _ => "",
+    }
+}
+
+fn advice_storage(error: &pointsman_storage::Error) -> &'static str {
+    use pointsman_storage::Error as E;
+    match error {
+        E::Locked { .. } => "; stop that process, or choose another --data-dir",
+        E::UnknownFormat { .. } => "; nothing was changed: start the release that wrote it, or a newer one",
+        E::Damaged { .. } | E::DamagedFile { .. } | E::SegmentMissing { .. } | E::ReadOnly { .. } => {
+            "; nothing was repaired: restore the directory from a backup, or start with an empty --data-dir"
+        }
+        E::Foreign { .. } => "; put the directory back as it was: a node's files are not to be mixed",
+        E::DiskFull { .. } => "; free some space and start again",
+        E::Setting { .. } => "; `pointsman config reference` lists the settings",
+        E::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            "; run as the owner of the directory, or choose another --data-dir"
+        }
+        _ => "",
+    }
+}
+
+fn advice_consensus(error: &pointsman_consensus::Error) -> &'static str {
+    match error {
+        pointsman_consensus::Error::Storage(error) => advice_storage(error),
+        pointsman_consensus::Error::StateLost { .. } => "; restore the directory from a backup",
+        pointsman_consensus::Error::NoLeader { .. } => "; look at the log above, and start again",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let check = |error: Error, expected: &str| {
+            let line = error.line();
+            assert!(line.contains(expected) && !line.contains('\n'), "`{line}` lacks `{expected}`");
+        };
+        let listen: SocketAddr = "0.0.0.0:7070".parse().expect("an address");
+        check(Error::NotLoopback(listen), "use 127.0.0.1:7070");
+        let in_use = pointsman_api::Error::Bind { address: listen, source: io::ErrorKind::AddrInUse.into() };
+        check(in_use.into(), "choose another --listen");
+        check(pointsman_storage::Error::Locked { path: "/d/lock".into() }.into(), "choose another --data-dir");
+        let newer = pointsman_storage::Error::UnknownFormat { path: "/d/identity".into(), found: 9, known: 1 };
+        check(pointsman_consensus::Error::Storage(newer).into(), "start the release that wrote it");
+        check(pointsman_consensus::Error::Raft("a\n b".to_owned()).into(), "raft stopped: a b");
+    }
+}
