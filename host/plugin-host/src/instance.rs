@@ -98,20 +98,15 @@ impl<W: World> Instance<W> {
     pub(crate) fn new(
         pre: &InstancePre<Guest>,
         config: &[u8],
-        call_limits: &CallLimits,
+        memory_bytes_max: usize,
+        budget: Budget,
         logs: &Arc<Logs>,
     ) -> Result<(Self, Plan), InitFailure> {
-        let caps = Caps {
-            memory_bytes_max: call_limits.memory_bytes as usize,
-            memory_bytes: 0,
-            table_elements: 0,
-            refused: false,
-        };
+        let caps = Caps { memory_bytes_max, memory_bytes: 0, table_elements: 0, refused: false };
         let mut store = Store::new(pre.engine(), Guest { caps, log: LogShare::default(), pace: Pace::default() });
         store.limiter(|guest| &mut guest.caps);
         store.set_hostcall_fuel(limits::PLUGIN_ANSWER_BYTES_MAX);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().pace.check()));
-        let budget = Budget::of_init(call_limits);
         begin(&mut store, budget, logs).map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
         let made = init::<W>(&mut store, pre, config);
         let (evaluate, answer) = made.map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;

@@ -32,6 +32,7 @@ struct Judging<'a, W: World> {
     bound: &'a Bound,
     batch: &'a Batch,
     fuel: u64,
+    wall: Duration,
     deadline: Instant,
     spare: Option<Instance<W>>,
 }
@@ -46,7 +47,7 @@ pub(crate) fn judge<W: World>(cache: &mut Cache<W>, bound: &Bound, batch: &Batch
     }
     let started = Instant::now();
     let wall = Duration::from_millis(u64::from(bound.spec.limits.wall_ms));
-    let mut judging = Judging { bound, batch, fuel: 0, deadline: started + wall * 2, spare: None };
+    let mut judging = Judging { bound, batch, fuel: 0, wall, deadline: started + wall * 2, spare: None };
     let number = bound.counters.call(batch.n);
     let mut verdicts = judging.with_kept_instance(cache);
     if number % limits::PLUGIN_AUDIT_CALLS == 1 && !verdicts.iter().any(|v| matches!(v, Verdict::Stopped(_))) {
@@ -77,11 +78,12 @@ impl<W: World> Judging<'_, W> {
                 Err(stop) => self.search(whole, stop.failure),
             };
         }
-        let instance = match self.fresh() {
-            Ok(instance) => instance,
+        match self.fresh(Budget::of_init(&bound.spec.limits)) {
+            Ok(instance) => self.spare = Some(instance),
             Err(failure) => return vec![Verdict::Stopped(failure); self.batch.n],
-        };
-        self.spare = Some(instance);
+        }
+        // The batch's time begins when there is someone to judge it.
+        self.deadline = Instant::now() + self.wall * 2;
         match self.call(whole.clone(), Budget::of_call(&bound.spec.limits, self.batch.n)) {
             Ok(verdicts) => {
                 if let Some(instance) = self.spare.take() {
@@ -99,12 +101,13 @@ impl<W: World> Judging<'_, W> {
         let mut verdicts = Vec::with_capacity(whole.len());
         let mut todo = if whole.len() == 1 { vec![whole] } else { halves(whole) };
         while let Some(range) = todo.pop() {
-            let Some(budget) = self.budget_of_search(range.len(), failure) else {
+            let (Some(budget), Some(init)) = (self.budget_of_search(range.len(), failure), self.budget_of_init())
+            else {
                 verdicts.extend(range.map(|_| Verdict::Stopped(Failure::Timeout)));
                 continue;
             };
             if self.spare.is_none() {
-                match self.fresh() {
+                match self.fresh(init) {
                     Ok(instance) => self.spare = Some(instance),
                     Err(failure) => {
                         verdicts.extend(range.map(|_| Verdict::Stopped(failure)));
@@ -131,9 +134,16 @@ impl<W: World> Judging<'_, W> {
         (wall_ms > 0).then_some(Budget { wall_ms, may_extend: false, ..Budget::of_call(&self.bound.spec.limits, n) })
     }
 
+    /// What a fresh instance may use in the search; `None` once the batch's time is up.
+    fn budget_of_init(&self) -> Option<Budget> {
+        let left_ms = self.deadline.saturating_duration_since(Instant::now()).as_millis() as u32;
+        let budget = Budget::of_init(&self.bound.spec.limits);
+        (left_ms > 0).then_some(Budget { wall_ms: budget.wall_ms.min(left_ms), may_extend: false, ..budget })
+    }
+
     /// Judges every message again, alone and in another order, in a fresh instance.
     fn audit(&mut self, verdicts: &mut [Verdict<W::Decision>]) {
-        self.spare = self.fresh().ok();
+        self.spare = self.budget_of_init().and_then(|budget| self.fresh(budget).ok());
         for i in (0..self.batch.n).rev() {
             let Some(budget) = self.budget_of_search(1, Failure::Impure) else {
                 return;
@@ -171,9 +181,10 @@ impl<W: World> Judging<'_, W> {
     }
 
     /// A fresh instance whose plan is the one the binding was made with.
-    fn fresh(&mut self) -> Result<Instance<W>, Failure> {
-        let program = &self.bound.program;
-        match Instance::new(&program.pre, &program.config, &self.bound.spec.limits, &self.bound.logs) {
+    fn fresh(&mut self, budget: Budget) -> Result<Instance<W>, Failure> {
+        let Bound { program, spec, logs, .. } = self.bound;
+        let memory_bytes_max = spec.limits.memory_bytes as usize;
+        match Instance::new(&program.pre, &program.config, memory_bytes_max, budget, logs) {
             Ok((instance, plan)) if plan == self.bound.plan => Ok(instance),
             // It took this config before, with this plan: a pure `init` does so again.
             Ok(_) | Err(InitFailure::Refused(_)) => Err(Failure::Impure),

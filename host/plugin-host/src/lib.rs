@@ -30,6 +30,7 @@ mod inspect;
 mod instance;
 mod judge;
 mod queue;
+mod sdk;
 mod stats;
 mod wit;
 mod worker;
@@ -45,6 +46,7 @@ pub use encode::encode;
 pub use error::Error;
 pub use host::{HostConfig, InitError, PluginHost};
 pub use inspect::{Complaint, Inspection, inspect};
+pub use sdk::{SDK, SdkFile};
 pub use stats::Stats;
 pub use wit::log::LogLine;
 

@@ -18,7 +18,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use super::{HostConfig, InitError};
 use crate::bound::Program;
 use crate::engine::Ticker;
-use crate::instance::{Guest, InitFailure, Instance};
+use crate::instance::{Budget, Guest, InitFailure, Instance};
 use crate::queue::Queue;
 use crate::wit::World;
 use crate::wit::filter::Filter;
@@ -117,12 +117,11 @@ impl Shared {
         }
         let program = self.program(spec).map_err(|error| InitError::Host(error.to_string()))?;
         let logs = Arc::new(Logs::new(Arc::clone(&self.clock)));
+        let budget = Budget::of_init(&spec.limits);
         let made = match spec.kind {
-            Kind::Filter => plan_of(Instance::<Filter>::new(&program.pre, &spec.config, &spec.limits, &logs)),
-            Kind::Selector => plan_of(Instance::<Selector>::new(&program.pre, &spec.config, &spec.limits, &logs)),
-            kind => {
-                return Err(InitError::Host(format!("plugins of kind {kind} are not supported yet")));
-            }
+            Kind::Filter => plan_of::<Filter>(&program, spec, budget, &logs),
+            Kind::Selector => plan_of::<Selector>(&program, spec, budget, &logs),
+            kind => return Err(InitError::Host(format!("plugins of kind {kind} are not supported yet"))),
         };
         made.map_err(|failure| match failure {
             InitFailure::Refused(words) => InitError::Refused(words),
@@ -131,6 +130,8 @@ impl Shared {
     }
 }
 
-fn plan_of<W: World>(made: Result<(Instance<W>, Plan), InitFailure>) -> Result<Plan, InitFailure> {
+fn plan_of<W: World>(program: &Program, spec: &Spec, budget: Budget, logs: &Arc<Logs>) -> Result<Plan, InitFailure> {
+    let memory_bytes_max = spec.limits.memory_bytes as usize;
+    let made = Instance::<W>::new(&program.pre, &program.config, memory_bytes_max, budget, logs);
     made.map(|(_, plan)| plan)
 }

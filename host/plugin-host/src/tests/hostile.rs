@@ -104,7 +104,7 @@ fn a_loop_with_fuel_to_spare_meets_the_clock() {
     assert_eq!(verdicts[1], Verdict::Stopped(Failure::Timeout));
     assert!(bound.stats().of(Failure::Timeout) >= 1);
     // Twice the wall time by contract; the rest is for a machine that does other things.
-    assert!(took < Duration::from_millis(250), "{took:?}");
+    assert!(took < Duration::from_millis(500), "{took:?}");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_neighbour_is_served_while_a_tenant_loops() {
     assert_eq!(a.expect("room"), [Verdict::Stopped(Failure::Timeout)]);
     assert!(started.elapsed() > Duration::from_millis(200), "it did loop");
     assert!(
-        worst < Duration::from_millis(150) && done - started < Duration::from_millis(800),
+        worst < Duration::from_millis(200) && done - started < Duration::from_millis(800),
         "a neighbour waited {worst:?}"
     );
 }
