@@ -152,9 +152,9 @@ impl<'a> Columns<'a> {
 
 /// True if a plan asks for something that only the record holds.
 pub(crate) fn wants_record(plan: &Plan) -> bool {
-    plan.fields.iter().any(|field| {
-        !matches!(field, Field::Topic | Field::StoredAt | Field::Now | Field::Seed | Field::Priority)
-    })
+    plan.fields
+        .iter()
+        .any(|field| !matches!(field, Field::Topic | Field::StoredAt | Field::Now | Field::Seed | Field::Priority))
 }
 
 /// True if a plan asks for the payload.

@@ -63,13 +63,7 @@ impl Broker {
     }
 
     /// Deletes an object.
-    async fn delete(
-        &self,
-        call: &Call,
-        tenant: &str,
-        expect: Expect,
-        target: Target,
-    ) -> Result<(), Error> {
+    async fn delete(&self, call: &Call, tenant: &str, expect: Expect, target: Target) -> Result<(), Error> {
         let home = self.home(tenant)?;
         let head = ConfigDelete { expect, target };
         self.write(call, &home.shard, home.tenant, kind::CONFIG_DELETE, &head, &[]).await?;

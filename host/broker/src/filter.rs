@@ -45,7 +45,8 @@ impl Broker {
         pointer: &str,
         spec: &FilterSpec,
     ) -> Result<Filter, Error> {
-        let invalid = |detail: String| Error::InvalidFilter { pointer: pointer.into(), position: position(&detail), detail };
+        let invalid =
+            |detail: String| Error::InvalidFilter { pointer: pointer.into(), position: position(&detail), detail };
         let (plugin, version, config) = match spec {
             FilterSpec::Tags(expression) => {
                 (TAGS.to_owned(), None, serde_json::json!({ "expression": expression }).to_string().into_bytes())

@@ -40,8 +40,7 @@ struct Place {
 
 impl Place {
     fn is_of(&self, binding: &Binding) -> bool {
-        let failed_long_ago =
-            matches!(self.judge.get(), Some(Err(_))) && self.made.elapsed() >= BIND_AGAIN_AFTER;
+        let failed_long_ago = matches!(self.judge.get(), Some(Err(_))) && self.made.elapsed() >= BIND_AGAIN_AFTER;
         self.revision == binding.revision && self.generation == binding.generation && !failed_long_ago
     }
 }

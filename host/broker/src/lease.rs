@@ -91,7 +91,12 @@ impl Broker {
         self.check_call(call)?;
         let wait = Duration::from_millis(request.wait_ms);
         let wanted = Wanted::of(request)?;
-        self.group(tenant, group)?.1.lease(&wanted, Instant::now() + wait).await
+        let leases = self.group(tenant, group)?.1.lease(&wanted, Instant::now() + wait).await;
+        // It may be deleted while the call waits.
+        leases.map_err(|error| match error {
+            Error::GroupNotFound(_) => Error::GroupNotFound(group.into()),
+            other => other,
+        })
     }
 
     /// The group of that name, where its messages are leased.
@@ -134,7 +139,11 @@ impl GroupRuntime {
             };
             let now = Instant::now();
             if now >= until {
-                return if had_room { Ok(Vec::new()) } else { Err(Error::TooManyInflight { retry_after_ms: limits::RETRY_POLL_MS }) };
+                return if had_room {
+                    Ok(Vec::new())
+                } else {
+                    Err(Error::TooManyInflight { retry_after_ms: limits::RETRY_POLL_MS })
+                };
             }
             let poll = wake_at.unwrap_or(Duration::MAX).min(Duration::from_millis(limits::RETRY_POLL_MS));
             tokio::select! {

@@ -11,6 +11,8 @@
 //! * **Stream** ([`stream`]): log order, from any place, resumable by cursor.
 //! * **Configure** (`configure`): tenants, topics, groups, bindings, plugin versions: entries like all else.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
+
 mod batcher;
 mod broker;
 pub mod call;

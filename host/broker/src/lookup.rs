@@ -103,12 +103,7 @@ fn stored(home: &Home, id: MessageId, found: Found) -> Result<StoredMessage, Err
 }
 
 /// The message at a place, if it carries the key and not one of the same hash.
-fn by_place(
-    home: &Home,
-    topic: &Topic,
-    key: &str,
-    place: (LogIndex, Ordinal),
-) -> Result<Option<StoredMessage>, Error> {
+fn by_place(home: &Home, topic: &Topic, key: &str, place: (LogIndex, Ordinal)) -> Result<Option<StoredMessage>, Error> {
     let port = &home.shard.port;
     let before = match place {
         (index, Ordinal(0)) => (LogIndex(index.0.saturating_sub(1)), Ordinal(u16::MAX)),

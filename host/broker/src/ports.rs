@@ -12,7 +12,8 @@ use pointsman_model::judge::{CallLimits, Column, Context, Kind, OnFailure, Plan,
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::Record;
 use pointsman_model::{
-    BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+    BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp,
+    TopicId,
 };
 use pointsman_state_machine::state::Retry;
 use pointsman_state_machine::{Outcome, State};
@@ -45,13 +46,24 @@ pub trait Shard: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ReadError::Expired`] below the first offset kept.
-    fn queue(&self, topic: TopicId, queue: QueueId, from: QueueOffset, max: usize) -> Result<Vec<QueueEntry>, ReadError>;
+    fn queue(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        from: QueueOffset,
+        max: usize,
+    ) -> Result<Vec<QueueEntry>, ReadError>;
 
     /// First offset of a queue whose message lies after this place of the log; the end if there is none.
     ///
     /// # Errors
     /// Damage or a failed read.
-    fn offset_after(&self, topic: TopicId, queue: QueueId, place: (LogIndex, Ordinal)) -> Result<QueueOffset, ReadError>;
+    fn offset_after(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        place: (LogIndex, Ordinal),
+    ) -> Result<QueueOffset, ReadError>;
 
     /// First offset of a queue stored at or after a time; the end if there is none.
     ///
@@ -101,7 +113,13 @@ pub trait Shard: Send + Sync + 'static {
     ///
     /// # Errors
     /// A failed read.
-    fn retry(&self, group: GroupId, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<Option<Retry>, ReadError>;
+    fn retry(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<Retry>, ReadError>;
 
     /// The bytes of an uploaded component.
     ///

@@ -231,7 +231,8 @@ impl TopicStream {
                 *left -= 1;
             }
             let place = merged.entry.log_place();
-            let cursor = StreamCursor { shard: self.home.shard.port.id(), place }.seal(self.scope, &self.broker.inner.keys)?;
+            let cursor =
+                StreamCursor { shard: self.home.shard.port.id(), place }.seal(self.scope, &self.broker.inner.keys)?;
             let message = Box::new(self.message(&merged, record));
             return Ok(Some(StreamEvent::Message { message, cursor }));
         }
@@ -253,6 +254,9 @@ impl TopicStream {
     /// Takes some messages and judges them.
     async fn fill(&mut self) -> Result<Fill, Error> {
         if self.unjudged.is_empty() {
+            if self.tail.as_ref().is_some_and(|tail| self.merge.has_reached(tail)) {
+                return Ok(Fill::CaughtUp);
+            }
             let port = &self.home.shard.port;
             // Read first: whatever a queue does not show yet lies behind it.
             let applied = *port.applied().borrow();
@@ -266,7 +270,8 @@ impl TopicStream {
             }
             while self.unjudged.len() < limits::JUDGE_MESSAGES_MAX {
                 let Some(merged) = self.merge.pop(applied) else { break };
-                let before_tail = |tail: &HashMap<QueueId, u64>| merged.offset < tail.get(&merged.queue).copied().unwrap_or_default();
+                let before_tail =
+                    |tail: &HashMap<QueueId, u64>| merged.offset < tail.get(&merged.queue).copied().unwrap_or_default();
                 if self.tail.as_ref().is_none_or(before_tail) {
                     self.unjudged.push_back(merged);
                 }

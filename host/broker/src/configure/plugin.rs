@@ -109,9 +109,7 @@ impl Broker {
         self.check_call(call)?;
         let home = self.leading_home(tenant)?;
         let mut versions: Vec<_> = match name.strip_prefix(BUILTIN) {
-            Some(builtin) => {
-                self.inner.bench.builtins().iter().filter(|b| b.name == builtin).map(built_in).collect()
-            }
+            Some(builtin) => self.inner.bench.builtins().iter().filter(|b| b.name == builtin).map(built_in).collect(),
             None => {
                 let name = Name::parse(name).map_err(invalid_name)?;
                 let state = home.shard.port.state();
@@ -152,13 +150,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::PluginNotFound`], a failed read.
-    pub async fn plugin_component(
-        &self,
-        call: &Call,
-        tenant: &str,
-        name: &str,
-        version: &str,
-    ) -> Result<Bytes, Error> {
+    pub async fn plugin_component(&self, call: &Call, tenant: &str, name: &str, version: &str) -> Result<Bytes, Error> {
         self.check_call(call)?;
         let home = self.leading_home(tenant)?;
         let resolved = self.inner.bench.resolve(&*home.shard.port, home.tenant, name, Some(version))?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_model::record::{Header, kind};
 use pointsman_model::{Generation, GroupId, QueueId, TenantId, Term, Timestamp, TopicId, limits, retry};
-use pointsman_state_machine::command::{AttemptEnd, Durability, Expire, LeaseRef, Settle, SettleItem, Skip};
+use pointsman_state_machine::command::{AttemptEnd, Durability, Expire, LeaseRef, Settle, SettleItem, SettleOp, Skip};
 use pointsman_state_machine::outcome::{Outcome, Settlement};
 
 use super::GroupRuntime;
@@ -89,6 +89,8 @@ impl GroupRuntime {
             let mut memory = self.memory.lock();
             let Some(mut endings) = Endings::begin(&memory).filter(|endings| endings.term == term) else { return };
             endings.expire = self.take_expired(&mut memory, now);
+            let buried = std::mem::take(&mut memory.buried).into_iter();
+            endings.settle = buried.map(|lease| SettleItem { lease, op: SettleOp::Ack }).collect();
             if now >= memory.skips_flushed.plus_ms(limits::SKIP_INTERVAL_MS) {
                 endings.take_skips(&mut memory, now);
             }
@@ -149,8 +151,7 @@ impl GroupRuntime {
 
     /// Writes endings to the log, and remembers what came of them.
     pub(super) async fn end(&self, endings: &Endings, deadline: Instant) -> Result<Answer, Error> {
-        let request =
-            Request { tenant: endings.tenant, term: endings.term, deadline, ack: Durability::Quorum };
+        let request = Request { tenant: endings.tenant, term: endings.term, deadline, ack: Durability::Quorum };
         let submitted = self.parts.batcher.submit(request, 0, |writer| endings.write(self.id, writer));
         let answer = match submitted {
             Ok(ticket) => self.parts.batcher.wait(ticket, deadline).await,
@@ -174,8 +175,8 @@ impl GroupRuntime {
         let mut outcomes = answer.outcomes().iter();
         if !endings.settle.is_empty() {
             let ends = endings.settle.iter().map(|item| match &item.op {
-                pointsman_state_machine::command::SettleOp::Ack => (item.lease, None),
-                pointsman_state_machine::command::SettleOp::Nack(end) => (item.lease, Some(end.delay_ms)),
+                SettleOp::Ack => (item.lease, None),
+                SettleOp::Nack(end) => (item.lease, Some(end.delay_ms)),
             });
             note_ended(memory, outcomes.next(), ends, answer.entry.stamp);
         }

@@ -33,11 +33,14 @@ impl GroupRuntime {
     /// A failed read, if nothing else could be given.
     pub(super) fn grant(
         self: &std::sync::Arc<Self>,
-        wanted: &Wanted, epoch: u64, taken: Vec<Candidate>) -> Result<Vec<Lease>, Error> {
+        wanted: &Wanted,
+        epoch: u64,
+        taken: Vec<Candidate>,
+    ) -> Result<Vec<Lease>, Error> {
         let popped = taken.len();
         let now = self.parts.port.now();
         let key = self.parts.keys.newest();
-        let mut sorted = self.sort(wanted, now, taken);
+        let sorted = self.sort(wanted, now, taken);
         let mut memory = self.memory.lock();
         if memory.epoch != epoch {
             // Another filter or another term: all of it is judged again.
@@ -47,15 +50,12 @@ impl GroupRuntime {
         let key = match key {
             Ok(key) => key,
             Err(error) => {
-                sorted.back.extend(sorted.given.drain(..).map(|(candidate, _)| candidate));
-                sorted.failed = Some(error);
-                sorted.back.drain(..).for_each(|back| drop(memory.ready.insert(back.turn(), back)));
-                return Err(sorted.failed.unwrap_or(Error::NoLeader));
+                let given = sorted.given.into_iter().map(|(candidate, _)| candidate);
+                sorted.back.into_iter().chain(sorted.dead).chain(given).for_each(|back| memory.put_back(back));
+                return Err(error);
             }
         };
-        for candidate in sorted.back.drain(..) {
-            memory.ready.insert(candidate.turn(), candidate);
-        }
+        sorted.back.into_iter().for_each(|back| memory.put_back(back));
         let endings = self.bury(&mut memory, sorted.dead);
         let leases = self.note(&mut memory, wanted, now, &key, sorted.given);
         let more = !memory.ready.is_empty();
@@ -182,6 +182,7 @@ impl GroupRuntime {
             memory.leases.insert(place, lease);
             memory.expiries.push(std::cmp::Reverse((expires, place, session)));
         }
+        memory.compact_expiries();
         leases
     }
 

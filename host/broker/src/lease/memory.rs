@@ -11,12 +11,16 @@ use std::time::Duration;
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{Generation, GroupId, Name, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId, limits};
 use pointsman_state_machine::State;
+use pointsman_state_machine::command::LeaseRef;
 use pointsman_state_machine::state::{Binding, Group, Retry};
 
 use super::Wanted;
 use super::scan::Scan;
 use crate::error::Error;
 use crate::shard::ShardParts;
+
+/// Fewer ends of leases than four times this are not worth compacting.
+const EXPIRIES_COMPACTED_MIN: usize = 1_024;
 
 /// A message of a group.
 pub(super) type Place = (TopicId, QueueId, u64);
@@ -51,6 +55,8 @@ pub(super) struct Memory {
     /// When to look at the retry set again.
     pub(super) retry_at: Timestamp,
     pub(super) skips_flushed: Timestamp,
+    /// Retries whose message is gone: acked by the broker itself.
+    pub(super) buried: Vec<LeaseRef>,
 }
 
 /// The configuration as it was last read.
@@ -162,6 +168,7 @@ impl Memory {
             delayed: HashMap::new(),
             retry_at: Timestamp(0),
             skips_flushed: Timestamp(0),
+            buried: Vec::new(),
         }
     }
 
@@ -218,11 +225,14 @@ impl Memory {
         let state = parts.port.state();
         let full_retry_set = state.retrying.get(&id).is_some_and(|count| *count >= limits::RETRY_SET_MAX);
         let paused = full_retry_set || now < self.paused_until;
-        if !self.scanning && !paused && self.ready.len() < limits::LEASE_AHEAD_MESSAGES / 2 {
-            if let Some(scan) = Scan::claim(self, id, &state, now) {
-                self.scanning = true;
-                return Ok(Step::Scan(scan));
-            }
+        let low = self.ready.len() < limits::LEASE_AHEAD_MESSAGES / 2;
+        if low
+            && !self.scanning
+            && !paused
+            && let Some(scan) = Scan::claim(self, id, &state, now)
+        {
+            self.scanning = true;
+            return Ok(Step::Scan(scan));
         }
         drop(state);
         let mut taken = Vec::new();
@@ -254,9 +264,12 @@ impl Memory {
             return;
         }
         let due: Vec<_> = self.delayed.extract_if(|_, (due, _)| *due <= now).map(|(_, (_, back))| back).collect();
-        for candidate in due {
-            self.ready.insert(candidate.turn(), candidate);
-        }
+        due.into_iter().for_each(|back| self.put_back(back));
+    }
+
+    /// Lets a message be given (again), in its old place.
+    pub(super) fn put_back(&mut self, candidate: Candidate) {
+        self.ready.insert(candidate.turn(), candidate);
     }
 
     /// Fetches messages of the retry set that are due and neither ready nor leased.
@@ -298,12 +311,24 @@ impl Memory {
             Err(crate::ports::ReadError::Expired { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let Some(entry) = entry else { return Ok(()) };
+        let Some(entry) = entry else {
+            self.buried.push(LeaseRef { topic: row.topic, queue: row.queue, offset: row.offset, attempt: row.attempt });
+            return Ok(());
+        };
         self.last_turn += 1;
         let (attempt, turn) = (row.attempt, self.last_turn);
         let candidate = Candidate { topic, queue, offset: row.offset, entry, attempt, expires_at: None, turn };
         self.ready.insert(candidate.turn(), candidate);
         Ok(())
+    }
+
+    /// Forgets the ends of leases that ended before, once they are most of what is kept.
+    pub(super) fn compact_expiries(&mut self) {
+        if self.expiries.len() < 4 * self.leases.len().max(EXPIRIES_COMPACTED_MIN) {
+            return;
+        }
+        let runs = self.leases.iter().filter(|(_, lease)| !lease.expiring);
+        self.expiries = runs.map(|(place, lease)| Reverse((lease.expires, *place, lease.session))).collect();
     }
 
     /// Notes offsets that are to be settled without having been leased.

@@ -119,9 +119,12 @@ impl Scan {
             left -= to - from;
         }
         memory.next_queue = memory.next_queue.wrapping_add(1) % memory.queues.len().max(1);
+        if claims.is_empty() {
+            return None;
+        }
         memory.scans += 1;
         let audit = memory.scans.is_multiple_of(limits::PLUGIN_AUDIT_CALLS);
-        (!claims.is_empty()).then_some(Self { epoch: memory.epoch, now, claims, audit })
+        Some(Self { epoch: memory.epoch, now, claims, audit })
     }
 }
 
@@ -205,7 +208,8 @@ impl GroupRuntime {
             let stopped = found.subjects.iter().any(|subject| matches!(subject.fate, Some(Fate::Stop) | None));
             let done = if stopped { done } else { found.to };
             any |= done > claim.from;
-            if let Some(memory) = memory.queues.iter_mut().find(|memory| memory.topic == topic && memory.queue == queue) {
+            if let Some(memory) = memory.queues.iter_mut().find(|memory| memory.topic == topic && memory.queue == queue)
+            {
                 memory.next = memory.next.max(done);
             }
         }
@@ -237,8 +241,7 @@ impl GroupRuntime {
             if claim.known.contains(&offset) {
                 continue;
             }
-            let mut subject =
-                Subject { offset, entry, expires_at: None, fate: None, hinted_away: false };
+            let mut subject = Subject { offset, entry, expires_at: None, fate: None, hinted_away: false };
             if entry.flags & FLAG_TTL != 0 {
                 let record = self.parts.port.record_head(&entry)?;
                 let ttl_ms = head(&record.head)?.ttl_ms;
@@ -345,16 +348,10 @@ fn heed_hint(judge: &dyn Judge, subjects: &mut Vec<&mut Subject>, audit: bool) {
     });
 }
 
-fn push(
-    columns: &mut Columns<'_>,
-    topic: &TopicView,
-    subject: &Subject,
-    record: Option<&Record>,
-) -> Result<(), Error> {
+fn push(columns: &mut Columns<'_>, topic: &TopicView, subject: &Subject, record: Option<&Record>) -> Result<(), Error> {
     let none = Bytes::new();
-    let (head_bytes, body, born) = record.map_or((&none, &none, Timestamp(0)), |record| {
-        (&record.head, &record.body, record.header.born)
-    });
+    let (head_bytes, body, born) =
+        record.map_or((&none, &none, Timestamp(0)), |record| (&record.head, &record.body, record.header.born));
     let head = if record.is_some() { head(head_bytes)? } else { PublishHead::default() };
     columns.push(&Facts::stored(topic.name.as_str(), &subject.entry, &head, body, born));
     Ok(())
@@ -364,4 +361,3 @@ fn push(
 pub(crate) fn head(bytes: &Bytes) -> Result<PublishHead<'_>, Error> {
     postcard::from_bytes(bytes).map_err(|error| Error::Internal(format!("message head: {error}")))
 }
-

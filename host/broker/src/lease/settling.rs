@@ -176,8 +176,7 @@ impl GroupRuntime {
         memory.ready.retain(|_, ready| ready.place() != place);
         memory.delayed.remove(&place);
         let (session, expires) = (receipt.session, receipt.expires);
-        let lease =
-            LeaseMemory { session, expires, delivered_at: now, client: None, candidate, expiring: false };
+        let lease = LeaseMemory { session, expires, delivered_at: now, client: None, candidate, expiring: false };
         memory.leases.insert(place, lease);
         memory.expiries.push(Reverse((expires, place, session)));
         Ok(None)
@@ -205,9 +204,10 @@ fn extend(memory: &mut Memory, place: Place, lease_ms: Option<u64>, now: Timesta
 /// Gives a message back, uncounted.
 fn release(memory: &mut Memory, place: Place, delay_ms: Option<u64>, now: Timestamp) -> Item {
     let Some(lease) = memory.leases.remove(&place) else { return Item::Known(SettleStatus::LeaseExpired, None) };
-    match delay_ms.filter(|delay| *delay > 0) {
-        Some(delay) => drop(memory.delayed.insert(place, (now.plus_ms(delay), lease.candidate))),
-        None => drop(memory.ready.insert(lease.candidate.turn(), lease.candidate)),
+    if let Some(delay) = delay_ms.filter(|delay| *delay > 0) {
+        memory.delayed.insert(place, (now.plus_ms(delay), lease.candidate));
+    } else {
+        memory.put_back(lease.candidate);
     }
     Item::Known(SettleStatus::Settled, None)
 }

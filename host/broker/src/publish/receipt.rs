@@ -178,9 +178,11 @@ fn published(outcome: &Outcome) -> Option<Published> {
 
 /// Why a unit came to nothing: not that another record of it was refused, but which.
 fn first_refusal(outcomes: &[Outcome]) -> Option<&Refusal> {
-    let refusals = || outcomes.iter().filter_map(|outcome| match outcome {
-        Outcome::Refused(refusal) => Some(refusal),
-        _ => None,
-    });
+    let refusals = || {
+        outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Refused(refusal) => Some(refusal),
+            _ => None,
+        })
+    };
     refusals().find(|refusal| **refusal != Refusal::UnitRefused).or_else(|| refusals().next())
 }

@@ -48,7 +48,8 @@ async fn round_robin_explicit_and_slot() {
     }
     queues.sort_unstable();
     assert_eq!(queues, [0, 0, 1, 1, 2, 2, 3, 3]);
-    let explicit = f.send("t", NewMessage { queue: Some(QueueId(3)), ordering_key: Some("k".into()), ..message("x") }).await;
+    let explicit =
+        f.send("t", NewMessage { queue: Some(QueueId(3)), ordering_key: Some("k".into()), ..message("x") }).await;
     assert_eq!((explicit.queue, explicit.durability), (Some(QueueId(3)), Durability::Quorum));
     for key in ["a", "b", "customer-9"] {
         let sent = f.send("t", NewMessage { ordering_key: Some(key.into()), ..message("x") }).await;
@@ -57,7 +58,8 @@ async fn round_robin_explicit_and_slot() {
         let stored = &f.shard.messages(topic, sent.queue.unwrap())[offset.0 as usize];
         assert_eq!(placement(stored), Placement::Slot);
     }
-    let refused = f.publish("t", vec![NewMessage { queue: Some(QueueId(4)), ..message("x") }, message("y")]).await.unwrap();
+    let refused =
+        f.publish("t", vec![NewMessage { queue: Some(QueueId(4)), ..message("x") }, message("y")]).await.unwrap();
     assert!(matches!(&refused[0], Err(Error::InvalidRequest { pointer, .. }) if pointer == "/queue"));
     assert!(refused[1].is_ok(), "one refused message does not harm the next");
 }
@@ -293,7 +295,11 @@ async fn nothing_is_proposed_past_the_deadline() {
         )
     };
     let ((a, b, late, d), ()) = tokio::join!(all, release);
-    assert_eq!((a, b), (Err(Error::OutcomeUnknown), Err(Error::OutcomeUnknown)), "proposed, and never answered in time");
+    assert_eq!(
+        (a, b),
+        (Err(Error::OutcomeUnknown), Err(Error::OutcomeUnknown)),
+        "proposed, and never answered in time"
+    );
     assert!(matches!(late, Err(Error::Overloaded(_))), "{late:?}");
     assert!(d.unwrap()[0].is_ok());
     let stored: Vec<_> = f.shard.messages(topic, QueueId(0)).iter().map(|r| r.body.clone()).collect();
@@ -331,7 +337,11 @@ async fn limits_one_below_at_and_above() {
         assert_eq!(result.is_ok(), ok, "{n}");
         assert!(ok || matches!(result, Err(Error::BatchTooLarge(_))));
     }
-    f.put_topic("big", pointsman_state_machine::command::TopicConfig { max_message_bytes: 16 << 20, ..topic_config(1) }).await;
+    f.put_topic(
+        "big",
+        pointsman_state_machine::command::TopicConfig { max_message_bytes: 16 << 20, ..topic_config(1) },
+    )
+    .await;
     let half = Bytes::from(vec![0; limits::BATCH_BYTES_MAX / 2]);
     for (extra, ok) in [(-1_i64, true), (0, true), (1, false)] {
         let rest = Bytes::from(vec![0; (half.len() as i64 + extra) as usize]);
@@ -360,4 +370,30 @@ async fn failures_of_the_log_keep_their_names() {
     assert_eq!(f.publish("missing", vec![message("x")]).await, Err(Error::TopicNotFound("missing".into())));
     f.broker.shutdown().await;
     assert_eq!(f.publish("t", vec![message("x")]).await, Err(Error::Draining));
+}
+
+#[tokio::test]
+async fn what_waits_to_be_judged_is_bounded() {
+    let f = Fixture::new().await;
+    f.topic("t", 4).await;
+    f.upload("digit", digit_selector()).await;
+    f.bind("s", binding_settings(Slot::Selector, Some("t"), None, "digit")).await;
+    let call_of = |n: usize| {
+        let broker = f.broker.clone();
+        let publish = Publish { messages: vec![tagged("1"); n], ack: None, atomic: false };
+        tokio_test_poll(async move { broker.publish(&call(), TENANT, "t", publish).await })
+    };
+    // Nothing else runs before the first await below, so all of it waits.
+    let mut calls: Vec<_> = (0..8).map(|_| call_of(1_000)).collect();
+    calls.push(call_of(limits::TOPIC_WAITING_MAX - 8_000 - 1));
+    calls.push(call_of(1));
+    for call in &mut calls {
+        call.poll_once().await;
+    }
+    let over = call_of(1).finish().await;
+    assert!(matches!(over, Err(Error::Overloaded(_))), "{over:?}");
+    for call in calls {
+        assert!(call.finish().await.unwrap().iter().all(Result::is_ok));
+    }
+    f.send("t", tagged("1")).await;
 }

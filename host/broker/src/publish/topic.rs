@@ -174,9 +174,8 @@ impl TopicRuntime {
             let decided = self.place(&item, says.as_mut().map(|(selector, says)| (&*selector, says)));
             // Decided as of then: refused in another term, and stale under another generation.
             let term = says.as_ref().map_or_else(|| self.parts.port.leadership(), |(selector, _)| Some(selector.term));
-            let decided = decided.and_then(|placed| {
-                submit(self.batcher(), term.ok_or(Error::NoLeader)?, &item.job, placed)
-            });
+            let decided =
+                decided.and_then(|placed| submit(self.batcher(), term.ok_or(Error::NoLeader)?, &item.job, placed));
             // A caller that went away needs no answer; its records are in the log all the same.
             let _ = item.reply.send(decided);
         }
@@ -246,9 +245,7 @@ impl TopicRuntime {
         for i in &item.which {
             let message = &item.job.messages[*i];
             let said = match &mut says {
-                Some((selector, says)) if selector.places(&item.job, *i) => {
-                    says.next().map(|said| (*selector, said))
-                }
+                Some((selector, says)) if selector.places(&item.job, *i) => says.next().map(|said| (*selector, said)),
                 _ => None,
             };
             placed.push(match (placer.place(*i, message), said) {
@@ -279,7 +276,14 @@ impl TopicRuntime {
                 return Placed { judged: Some(judged), ..Placed::refused(i, error) };
             }
             Ok(Verdict::Answer(targets)) => match self.spots(state, selector, job, i, &targets) {
-                Ok(spots) => return Placed { message: i, spots: Ok(spots), placement: Placement::Selector, judged: Some(judged) },
+                Ok(spots) => {
+                    return Placed {
+                        message: i,
+                        spots: Ok(spots),
+                        placement: Placement::Selector,
+                        judged: Some(judged),
+                    };
+                }
                 Err(words) => (words, false),
             },
             Ok(Verdict::Failed(words)) => (words, false),
@@ -327,7 +331,7 @@ impl TopicRuntime {
                 generation: if foreign { topic.generation } else { selector.generation },
                 queue,
                 name: foreign.then(|| topic.name.clone()),
-                source: foreign.then(|| Source { topic: self.id.0, generation: selector.generation.0 }),
+                source: foreign.then_some(Source { topic: self.id.0, generation: selector.generation.0 }),
             })
         };
         match targets {

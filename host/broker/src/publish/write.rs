@@ -10,6 +10,11 @@ use super::job::{Decided, Job, Placed, Spot};
 use crate::batcher::{Batcher, RecordWriter, Request};
 use crate::error::Error;
 
+/// What a record takes beside its texts and its payload, at most: header, lengths, decision.
+const RECORD_BYTES: usize = 512;
+/// An entry with its heads; the rest of a frame is room for what collected before the request.
+const ENTRY_WITH_HEADS_BYTES_MAX: usize = limits::FRAME_BYTES_MAX - (limits::FRAME_BYTES_MAX >> 4);
+
 /// Puts the records of placed messages into entries; all of them into one, unless several targets make that too large.
 pub(super) fn submit(
     batcher: &std::sync::Arc<Batcher>,
@@ -57,6 +62,16 @@ fn bytes_of(job: &Job, placed: &Placed) -> usize {
     job.messages[placed.message].body.len() * placed.spots().len()
 }
 
+/// About how many bytes the records of a message take in all.
+fn record_bytes_of(job: &Job, placed: &Placed) -> usize {
+    let message = &job.messages[placed.message];
+    let texts = [&message.content_type, &message.tag, &message.ordering_key, &message.trace];
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let keys: usize = message.keys.iter().map(String::len).sum();
+    let properties: usize = message.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+    (RECORD_BYTES + texts + keys + properties + message.body.len()) * placed.spots().len()
+}
+
 fn too_large() -> Error {
     Error::BatchTooLarge("with all its targets it is too large for one entry".into())
 }
@@ -64,17 +79,22 @@ fn too_large() -> Error {
 /// Ranges of messages that fit into one entry each. A message that alone does not is refused.
 fn chunks(job: &Job, placed: &mut [Placed]) -> Vec<Range<usize>> {
     let mut chunks = Vec::with_capacity(1);
-    let (mut start, mut bytes, mut records) = (0, 0, 0);
-    for at in 0..placed.len() {
-        let (more_bytes, more_records) = (bytes_of(job, &placed[at]), placed[at].spots().len());
+    let (mut start, mut bytes, mut records, mut all_bytes) = (0, 0, 0, 0);
+    for (at, placed) in placed.iter_mut().enumerate() {
+        let (more_bytes, more_records) = (bytes_of(job, placed), placed.spots().len());
         if more_bytes > limits::ENTRY_BYTES_MAX {
-            placed[at].spots = Err(too_large());
+            placed.spots = Err(too_large());
             continue;
         }
-        if bytes + more_bytes > limits::ENTRY_BYTES_MAX || records + more_records > limits::ENTRY_RECORDS_MAX {
+        let more_in_all = record_bytes_of(job, placed);
+        if bytes + more_bytes > limits::ENTRY_BYTES_MAX
+            || records + more_records > limits::ENTRY_RECORDS_MAX
+            || all_bytes + more_in_all > ENTRY_WITH_HEADS_BYTES_MAX
+        {
             chunks.push(start..at);
-            (start, bytes, records) = (at, 0, 0);
+            (start, bytes, records, all_bytes) = (at, 0, 0, 0);
         }
+        all_bytes += more_in_all;
         bytes += more_bytes;
         records += more_records;
     }

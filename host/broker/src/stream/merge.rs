@@ -1,6 +1,6 @@
 //! The queues of a topic in log order.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{LogIndex, QueueId, QueueOffset, TopicId, limits};
@@ -79,6 +79,12 @@ impl Merge {
     pub(super) fn has_more(&mut self, port: &dyn Shard) -> bool {
         let ends = self.ends(port);
         self.queues.iter().zip(ends).any(|(reader, latest)| !reader.ahead.is_empty() || reader.next < latest)
+    }
+
+    /// True if every queue is shown up to there.
+    pub(super) fn has_reached(&self, tail: &HashMap<QueueId, u64>) -> bool {
+        let shown = |reader: &Reader| reader.ahead.front().map_or(reader.next, |merged| merged.offset);
+        self.queues.iter().all(|reader| tail.get(&reader.queue).is_none_or(|tail| shown(reader) >= *tail))
     }
 
     /// The next message in log order, if it is surely the next: no later than `applied`, and no queue may hold an

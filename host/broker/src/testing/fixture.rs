@@ -193,13 +193,10 @@ impl Fixture {
 
     /// Settles one receipt.
     pub async fn settle(&self, group: &str, receipt: &str, op: SettleOp) -> SettleStatus {
-        self.settle_with(group, SettleRequest {
-            receipt: receipt.into(),
-            op,
-            delay_ms: None,
-            lease_ms: None,
-            reason: None,
-        })
+        self.settle_with(
+            group,
+            SettleRequest { receipt: receipt.into(), op, delay_ms: None, lease_ms: None, reason: None },
+        )
         .await
     }
 

@@ -108,11 +108,7 @@ fn tags(config: &str) -> Result<FakePlugin, String> {
         return Err("an operand is missing at 0".into());
     }
     let any = words.iter().any(|word| word == "*");
-    let plan = Plan {
-        fields: vec![Field::Tag],
-        tags: (!any).then(|| words.clone()),
-        destinations: Vec::new(),
-    };
+    let plan = Plan { fields: vec![Field::Tag], tags: (!any).then(|| words.clone()), destinations: Vec::new() };
     Ok(FakePlugin::filter(plan, move |i, columns| {
         let tag = columns[0].get(i);
         Verdict::Answer(any || tag.is_some_and(|tag| words.iter().any(|word| word.as_bytes() == tag)))
@@ -123,9 +119,8 @@ impl Judges for FakeJudges {
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspection, Vec<Complaint>>> {
         let found = self.plugins.lock().get(&bytes).cloned();
         Box::pin(async move {
-            let plugin = found.ok_or_else(|| {
-                vec![Complaint { code: "not-a-component".into(), detail: "not a component".into() }]
-            })?;
+            let plugin = found
+                .ok_or_else(|| vec![Complaint { code: "not-a-component".into(), detail: "not a component".into() }])?;
             Ok(Inspection {
                 kind: plugin.kind,
                 digest: digest(&bytes),

@@ -256,13 +256,24 @@ impl Shard for FakeShard {
         self.clock.wall()
     }
 
-    fn queue(&self, topic: TopicId, queue: QueueId, from: QueueOffset, max: usize) -> Result<Vec<QueueEntry>, ReadError> {
+    fn queue(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        from: QueueOffset,
+        max: usize,
+    ) -> Result<Vec<QueueEntry>, ReadError> {
         let log = self.log.read();
         let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
         Ok(entries.iter().skip(from.0 as usize).take(max).copied().collect())
     }
 
-    fn offset_after(&self, topic: TopicId, queue: QueueId, place: (LogIndex, Ordinal)) -> Result<QueueOffset, ReadError> {
+    fn offset_after(
+        &self,
+        topic: TopicId,
+        queue: QueueId,
+        place: (LogIndex, Ordinal),
+    ) -> Result<QueueOffset, ReadError> {
         let log = self.log.read();
         let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
         Ok(QueueOffset(entries.partition_point(|entry| entry.log_place() <= place) as u64))
