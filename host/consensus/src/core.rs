@@ -99,6 +99,8 @@ impl Core {
             let reason = reason.to_string();
             tracing::error!(shard.id = self.shard.0, reason, "the shard stopped on this node");
             *failure = Some(reason);
+            drop(failure);
+            self.leadership.stop();
         }
     }
 

@@ -4,7 +4,7 @@
 //! earlier leader committed. So a term counts as led only once an entry *of that term* is applied here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -22,7 +22,9 @@ pub(crate) struct Leadership {
     elected: AtomicU64,
     /// The term of the last entry applied here.
     applied_term: AtomicU64,
-    /// Woken when either changes.
+    /// The shard failed on this node: it never leads again.
+    stopped: AtomicBool,
+    /// Woken when one of them changes.
     changed: watch::Sender<()>,
 }
 
@@ -31,6 +33,7 @@ impl Leadership {
         Arc::new(Self {
             elected: AtomicU64::new(0),
             applied_term: AtomicU64::new(applied_term),
+            stopped: AtomicBool::new(false),
             changed: watch::Sender::new(()),
         })
     }
@@ -38,7 +41,8 @@ impl Leadership {
     /// The term this node leads in, with everything applied that was committed before it.
     pub(crate) fn term(&self) -> Option<Term> {
         let elected = self.elected.load(Ordering::Acquire);
-        (elected != 0 && elected == self.applied_term.load(Ordering::Acquire)).then_some(Term(elected))
+        let leads = elected != 0 && elected == self.applied_term.load(Ordering::Acquire);
+        (leads && !self.is_stopped()).then_some(Term(elected))
     }
 
     /// An entry of this term is applied.
@@ -54,22 +58,45 @@ impl Leadership {
         }
     }
 
-    /// Waits until this node leads.
-    pub(crate) async fn wait(&self) -> Term {
+    /// The shard failed on this node.
+    pub(crate) fn stop(&self) {
+        if !self.stopped.swap(true, Ordering::AcqRel) {
+            self.changed.send_replace(());
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits until this node leads; `None` if the shard fails before.
+    pub(crate) async fn wait(&self) -> Option<Term> {
+        let mut term = None;
+        self.wait_for(|| {
+            term = self.term();
+            term.is_some() || self.is_stopped()
+        })
+        .await;
+        term
+    }
+
+    /// Waits until the shard fails.
+    pub(crate) async fn wait_stopped(&self) {
+        self.wait_for(|| self.is_stopped()).await;
+    }
+
+    async fn wait_for(&self, mut done: impl FnMut() -> bool) {
         let mut changed = self.changed.subscribe();
-        loop {
-            if let Some(term) = self.term() {
-                return term;
-            }
+        while !done() {
             // The sender lives in `self`, so this cannot fail.
             if changed.changed().await.is_err() {
-                std::future::pending::<()>().await;
+                return;
             }
         }
     }
 
     /// Follows openraft until it stops.
-    pub(crate) async fn follow(self: Arc<Self>, mut metrics: ServerMetrics) {
+    pub(crate) async fn follow(&self, mut metrics: ServerMetrics) {
         loop {
             let term = {
                 let now = metrics.borrow_watched();

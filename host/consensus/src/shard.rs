@@ -16,6 +16,7 @@ use crate::Error;
 use crate::applier::Applier;
 use crate::config::{ShardConfig, raft_config};
 use crate::core::Core;
+use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::NoPeers;
 use crate::raft_types::{RaftNode, Types};
@@ -121,7 +122,7 @@ impl Running {
         let (log, applier) = (LogStore::new(Arc::clone(core)), Applier::new(Arc::clone(core)));
         let raft =
             Raft::new(id, raft_config(config.shard)?, NoPeers, log, applier).await.map_err(|error| stopped(&error))?;
-        let follower = tokio::spawn(Arc::clone(&core.leadership).follow(raft.server_metrics()));
+        let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
         let running = Self { raft, proposer, follower };
         running.lead(id, config, core).await?;
@@ -136,13 +137,24 @@ impl Running {
             self.raft.initialize(members).await.map_err(|error| stopped(&error))?;
         }
         self.raft.trigger().elect(false).await.map_err(|error| stopped(&error))?;
-        if tokio::time::timeout(config.open_within, core.leadership.wait()).await.is_err() {
-            return Err(match core.failure() {
-                Some(failure) => Error::Raft(failure),
-                None => Error::NoLeader { shard: config.shard.0, waited: config.open_within },
-            });
+        match tokio::time::timeout(config.open_within, core.leadership.wait()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Error::Raft(core.failure().unwrap_or_default())),
+            Err(_) => Err(Error::NoLeader { shard: config.shard.0, waited: config.open_within }),
         }
-        Ok(())
+    }
+}
+
+/// Follows openraft's leadership. If the shard fails, openraft is stopped, so that nobody waits for an answer that does
+/// not come: it does not notice a panic in `apply` by itself.
+async fn follow(raft: Raft, leadership: Arc<Leadership>) {
+    tokio::select! {
+        () = leadership.follow(raft.server_metrics()) => {}
+        () = leadership.wait_stopped() => {
+            if let Err(error) = raft.shutdown().await {
+                tracing::warn!(error = %error, "openraft did not stop cleanly");
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use pointsman_broker::ports::{Committed, Proposal, ProposeError};
 use pointsman_model::time::{SharedClock, Stamper};
-use pointsman_model::{LogIndex, Term, Timestamp, limits};
+use pointsman_model::{LogIndex, Term, Timestamp, limits, record};
 use tokio::sync::oneshot;
 
 use super::Raft;
@@ -116,6 +116,7 @@ impl Proposer {
 
     fn try_propose(&self, proposal: Proposal, answer: Answer) -> Result<(), (Answer, ProposeError)> {
         let bytes = proposal.records.len();
+        check_shape(&proposal);
         assert!(proposal.count as usize <= limits::ENTRY_RECORDS_MAX, "an entry of {} records", proposal.count);
         if let Err(error) = self.check_room(bytes) {
             return Err((answer, error));
@@ -165,6 +166,13 @@ impl Proposer {
             error => ProposeError::StorageFailed(error.to_string()),
         })
     }
+}
+
+/// A proposal that contradicts itself would end the shard once it is in the log, so it must not get there.
+fn check_shape(proposal: &Proposal) {
+    let count = record::ranges(&proposal.records).filter(Result::is_ok).count();
+    assert!(count == proposal.count as usize, "{count} records proposed as {}", proposal.count);
+    assert!(record::records_crc(&proposal.records) == Ok(proposal.records_crc), "a wrong checksum of the records");
 }
 
 /// What to tell the caller. `None`: openraft dropped the proposal without a word.

@@ -88,6 +88,47 @@ fn a_failed_sync_acknowledges_nothing_and_ends_the_shard() {
     });
 }
 
+#[test]
+fn a_command_of_a_newer_release_fences_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..2 {
+        let runtime = runtime();
+        runtime.block_on(async {
+            let opened = Shard::open(config(dir.path())).await;
+            if round == 1 {
+                // The entry is in the log, and this release never goes past it.
+                let error = opened.map(|_| ()).unwrap_err().to_string();
+                assert!(error.contains("kind 99"), "{error}");
+                return;
+            }
+            let shard = opened.unwrap();
+            commit(&shard, setup()).await;
+            let mut newer = Records::default();
+            newer.add(&Header { kind: 99, ..Header::default() }, b"", b"");
+            assert_eq!(propose(&shard, newer).await.unwrap().unwrap_err(), ProposeError::OutcomeUnknown);
+            assert_eq!(shard.leadership(), None);
+            assert!(shard.failure().unwrap().contains("kind 99"), "{:?}", shard.failure());
+            let (reply, answer) = oneshot::channel();
+            shard.propose(setup().proposal(Term(1)), reply);
+            assert!(matches!(answer.await.unwrap(), Err(ProposeError::StorageFailed(_))));
+        });
+        runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+}
+
+/// A proposal whose outcomes would not fit its count ends the shard for good, once it is in the log.
+#[test]
+#[should_panic(expected = "records proposed as")]
+fn a_proposal_that_contradicts_itself_never_reaches_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let shard = Shard::open(config(dir.path())).await.unwrap();
+        let (reply, _answer) = oneshot::channel();
+        let proposal = setup().proposal(shard.leadership().unwrap());
+        shard.propose(Proposal { count: 5, ..proposal }, reply);
+    });
+}
+
 /// What an early ack was told, in order.
 #[derive(Debug, Default)]
 struct Heard(Mutex<Vec<Event>>);
@@ -177,7 +218,9 @@ fn openraft_alone_never_purges() {
         assert!(refused.to_string().contains("refused to purge"), "{refused}");
         assert_eq!(shard.core.log.first_index(), first, "nothing is gone");
         assert!(shard.failure().is_some());
-        assert!(matches!(propose(&shard, setup()).await.unwrap(), Err(ProposeError::StorageFailed(_))));
+        let (reply, answer) = oneshot::channel();
+        shard.propose(setup().proposal(Term(1)), reply);
+        assert!(matches!(answer.await.unwrap(), Err(ProposeError::StorageFailed(_))));
     });
 }
 
