@@ -15,7 +15,7 @@ mod real;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
-pub use real::RealDisk;
+pub use real::{RealDisk, caution};
 
 /// What is known of a file without opening it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn reserve(&self, len: u64) -> io::Result<()>;
     /// Makes everything written to the file durable, with the size needed to read it back.
     fn sync_data(&self) -> io::Result<()>;
+    /// The first byte at or after an offset that may be other than zero; the length if there is none. A hint that may be
+    /// `offset` itself.
+    fn next_data(&self, offset: u64) -> io::Result<u64> {
+        Ok(offset)
+    }
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// True if it holds nothing.

@@ -7,10 +7,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
 
 use super::{Disk, DiskFile, DiskLock, FileInfo};
 use crate::mmap;
+
+/// Magic numbers of file systems, from `statfs(2)`.
+const UNFIT: [(u32, &str); 3] = [
+    (0x0102_1994, "tmpfs forgets everything with the machine"),
+    (0x794C_7630, "overlayfs belongs to a container and goes with it"),
+    (0x6969, "NFS does not keep what fsync and locks promise"),
+];
+
+/// Why a data directory should not lie where it does, if it should not; for a warning at the start.
+///
+/// # Errors
+/// The path cannot be looked at.
+pub fn caution(path: &Path) -> io::Result<Option<&'static str>> {
+    let found = rustix::fs::statfs(path)?.f_type as u32;
+    Ok(UNFIT.iter().find(|(magic, _)| *magic == found).map(|(_, reason)| *reason))
+}
 
 /// Files of the machine, through plain system calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,8 +116,8 @@ impl DiskFile for RealFile {
     fn reserve(&self, len: u64) -> io::Result<()> {
         match rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len)) {
             // Without fallocate the blocks are found when they are written; the size alone must be there.
-            Err(rustix::io::Errno::OPNOTSUPP) if self.0.metadata()?.len() < len => self.0.set_len(len),
-            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(Errno::OPNOTSUPP) if self.0.metadata()?.len() < len => self.0.set_len(len),
+            Err(Errno::OPNOTSUPP) => Ok(()),
             other => Ok(other?),
         }
     }
@@ -110,11 +127,46 @@ impl DiskFile for RealFile {
         Ok(rustix::io::retry_on_intr(|| rustix::fs::fdatasync(&self.0))?)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<u64> {
+        // Moves the descriptor's own position, which nothing here uses.
+        match rustix::fs::seek(&self.0, SeekFrom::Data(offset)) {
+            Ok(at) => Ok(at),
+            Err(Errno::NXIO) => self.len(),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 
     fn map(&self, len: usize) -> io::Result<Option<Bytes>> {
         mmap::map(&self.0, len).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_space_is_skipped_and_data_is_not() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = RealDisk.create(&dir.path().join("file")).expect("create");
+        file.reserve(1 << 20).expect("reserve");
+        file.write_all_at(b"data", 700_000).expect("write");
+        assert!(file.next_data(0).expect("seek") <= 700_000);
+        assert!((700_000..700_004).contains(&file.next_data(700_000).expect("seek")));
+        assert_eq!(file.next_data(1 << 20).expect("seek"), 1 << 20);
+        assert_eq!(file.len().expect("len"), 1 << 20);
+    }
+
+    #[test]
+    fn a_file_system_in_memory_is_cautioned_against() {
+        let shm = Path::new("/dev/shm");
+        if shm.is_dir() {
+            assert_eq!(caution(shm).expect("statfs"), Some("tmpfs forgets everything with the machine"));
+        }
     }
 }

@@ -331,7 +331,11 @@ fn last_nonzero(file: &dyn DiskFile, path: &Path, from: u64, len: u64) -> Result
     const STEP_BYTES: usize = 256 << 10;
     let (mut buffer, zeros) = (vec![0; STEP_BYTES], vec![0; STEP_BYTES]);
     let (mut at, mut end) = (from, from);
-    while at < len {
+    loop {
+        at = file.next_data(at).map_err(Error::io("seek in", path))?.max(at);
+        if at >= len {
+            break;
+        }
         let wanted = STEP_BYTES.min((len - at) as usize);
         let read = file.read_up_to(&mut buffer[..wanted], at).map_err(Error::io("read", path))?;
         // Almost always all zero, which comparing memory tells much faster than looking for a byte.
