@@ -5,9 +5,11 @@
 
 mod expected;
 pub(crate) mod input;
+mod measure;
 mod report;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use pointsman_api_types::plugin::Kind;
 use pointsman_api_types::topic::TopicInput;
 use pointsman_client::{Client, ClientOptions, StreamOptions, Tenant, push_frame};
 use pointsman_model::limits;
+use pointsman_plugin_host::{Builtin, PluginHost};
 use serde_json::json;
 
 use crate::commands::Failure;
@@ -46,8 +49,8 @@ const LEASE_MESSAGES: u32 = 500;
 /// How long a group may stay silent before it counts as drained.
 const LEASE_WAIT_MS: u64 = 500;
 
-/// Does it all on the node at `url`.
-pub(crate) async fn run(url: &str, events: &[Event]) -> Result<Report, Failure> {
+/// Does it all on the node at `url`, whose plugins run in `sandbox`.
+pub(crate) async fn run(url: &str, sandbox: &Arc<PluginHost>, events: &[Event]) -> Result<Report, Failure> {
     let client = Client::new(url, ClientOptions::default())?;
     let expected = Expected::of(events);
     let tenant = set_up(&client, &expected).await?;
@@ -82,9 +85,12 @@ pub(crate) async fn run(url: &str, events: &[Event]) -> Result<Report, Failure> 
             took_ms: millis(started),
         });
     }
+    let filter_config = Bytes::from(expected.filter_config().to_string());
+    let selector_ns = measure::in_background(sandbox, example(SELECTOR)?, Bytes::from_static(b"{}"), events).await?;
+    let filter_ns = measure::in_background(sandbox, example(FILTER)?, filter_config, events).await?;
     let decisions = vec![
-        decision(&tenant, SELECTOR, BINDING, expected.native_selector_ns(events)).await?,
-        decision(&tenant, FILTER, &format!("{TRIAGE}:{TOPIC}"), expected.native_filter_ns(events)).await?,
+        decision(&tenant, BINDING, selector_ns, expected.native_selector_ns(events)).await?,
+        decision(&tenant, &format!("{TRIAGE}:{TOPIC}"), filter_ns, expected.native_filter_ns(events)).await?,
     ];
     Ok(Report {
         events: events.len() as u64,
@@ -107,10 +113,7 @@ async fn set_up(client: &Client, expected: &Expected) -> Result<Tenant, Failure>
     client.put_tenant(TENANT).await?;
     let tenant = client.tenant(TENANT);
     for name in [FILTER, SELECTOR] {
-        let example = pointsman_plugin_host::examples().iter().find(|example| example.name == name);
-        let example =
-            example.ok_or_else(|| Failure::Refused(format!("this program does not carry the example {name}")))?;
-        tenant.upload_plugin(name, VERSION, Bytes::from_static(example.bytes)).await?;
+        tenant.upload_plugin(name, VERSION, Bytes::from_static(example(name)?.bytes)).await?;
     }
     let topic = TopicInput {
         queues: Some(QUEUES),
@@ -217,13 +220,20 @@ async fn drain(tenant: &Tenant, group: &str, wanted: u64) -> Result<(u64, u64), 
     }
 }
 
-async fn decision(tenant: &Tenant, plugin: &str, binding: &str, native_ns: f64) -> Result<Decision, Failure> {
+/// What a plugin did in the run, and what its decision costs when it has nothing to wait for.
+async fn decision(tenant: &Tenant, binding: &str, sandbox_ns: f64, native_ns: f64) -> Result<Decision, Failure> {
     let stats = tenant.binding_stats(binding).await?;
     Ok(Decision {
-        plugin: plugin.to_owned(),
+        binding: binding.to_owned(),
         messages: stats.messages.0,
         calls: stats.calls.0,
-        sandbox_ns: stats.ns_per_message,
+        run_ns: stats.ns_per_message,
+        sandbox_ns,
         native_ns,
     })
+}
+
+fn example(name: &str) -> Result<&'static Builtin, Failure> {
+    let found = pointsman_plugin_host::examples().iter().find(|example| example.name == name);
+    found.ok_or_else(|| Failure::Refused(format!("this program does not carry the example {name}")))
 }

@@ -45,6 +45,7 @@ pub(crate) struct Node {
     address: SocketAddr,
     broker: Broker,
     shards: Arc<pointsman_consensus::Node>,
+    sandbox: Arc<PluginHost>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
     _lock: DirectoryLock,
@@ -78,7 +79,7 @@ impl Node {
             BrokerConfig { time_scale: settings.time_scale, retention_ms_max: settings.retention_ms_max },
             Arc::clone(&shards.metadata) as _,
             vec![Arc::clone(&shards.data) as _],
-            Arc::new(SandboxJudges::new(sandbox)),
+            Arc::new(SandboxJudges::new(Arc::clone(&sandbox))),
             clock,
         );
         if let Err(error) = broker.bootstrap().await {
@@ -94,12 +95,17 @@ impl Node {
         let api = api_config(&shards, &shutdown, &serve);
         let router = pointsman_api::router(Arc::new(broker.clone()), api);
         let server = tokio::spawn(pointsman_api::serve(vec![listener], router, shutdown.clone(), serve));
-        Ok(Self { address, broker, shards, shutdown, server, _lock: lock })
+        Ok(Self { address, broker, shards, sandbox, shutdown, server, _lock: lock })
     }
 
     /// Where clients find it.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its plugins run.
+    pub(crate) fn sandbox(&self) -> &Arc<PluginHost> {
+        &self.sandbox
     }
 
     /// Takes no more work, answers what is under way, flushes, and lets the directory go.

@@ -18,12 +18,12 @@ const TOPIC: &str = "orders";
 /// A message to try a plugin on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
-    tag: Option<String>,
-    keys: Vec<String>,
-    ordering_key: Option<String>,
-    properties: Vec<(String, String)>,
-    priority: u8,
-    body: Vec<u8>,
+    pub(crate) tag: Option<String>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) ordering_key: Option<String>,
+    pub(crate) properties: Vec<(String, String)>,
+    pub(crate) priority: u8,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Messages of several kinds, for a start.
@@ -85,16 +85,6 @@ impl Sample {
         })
     }
 
-    /// What a plugin sees of this message alone.
-    pub(crate) fn columns(&self, plan: &Plan) -> Vec<Column> {
-        let column = |field| {
-            let mut column = Column::default();
-            column.push(self.value(field).as_deref());
-            column
-        };
-        plan.fields.iter().map(column).collect()
-    }
-
     fn value(&self, field: &Field) -> Option<Cow<'_, [u8]>> {
         let text = |text: &'_ Option<String>| text.clone().map(|text| Cow::Owned(text.into_bytes()));
         let number = |number: u64| Some(Cow::Owned(number.to_le_bytes().to_vec()));
@@ -146,6 +136,18 @@ fn payload(data: &str, content_type: Option<&str>) -> Result<Vec<u8>, String> {
         return Ok(text.into_bytes());
     }
     Ok(data.as_bytes().to_vec())
+}
+
+/// What a plugin sees of these messages in one call.
+pub(crate) fn columns(samples: &[Sample], plan: &Plan) -> Vec<Column> {
+    let column = |field| {
+        let mut column = Column::default();
+        for sample in samples {
+            column.push(sample.value(field).as_deref());
+        }
+        column
+    };
+    plan.fields.iter().map(column).collect()
 }
 
 /// What a selector is told of a topic whose queues are empty.
@@ -231,7 +233,7 @@ mod tests {
         let sample = &built_in()[3];
         let fields = [Field::Keys, Field::Tag, Field::Property("none".into()), Field::Priority, Field::BodyHash];
         let plan = Plan { fields: fields.to_vec(), ..Plan::default() };
-        let columns = sample.columns(&plan);
+        let columns = columns(std::slice::from_ref(sample), &plan);
         let values: Vec<_> = columns.iter().map(|column| column.get(0)).collect();
         let body_hash = hash::fingerprint(&sample.body).to_le_bytes();
         let priority = 9_u64.to_le_bytes();

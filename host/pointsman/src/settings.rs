@@ -46,7 +46,7 @@ impl Default for Settings {
             data_shards: 1,
             retention_ms_max: limits::RETENTION_MS_MAX_DEFAULT,
             time_scale: 1.0,
-            log: "info,openraft=error".to_owned(),
+            log: "info,openraft=error,lsm_tree=warn".to_owned(),
             log_json: false,
             workers: 0,
             plugin_workers: 0,

@@ -38,7 +38,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => input::read(path).map_err(|error| refused(&error))?,
         None => input::generate(input::GENERATED_EVENTS),
     };
-    let settings = Settings { log: "warn,openraft=error".to_owned(), segment_bytes: SEGMENT_BYTES, ..Settings::default() };
+    let settings = Settings {
+        log: "warn,openraft=error,lsm_tree=warn".to_owned(),
+        segment_bytes: SEGMENT_BYTES,
+        ..Settings::default()
+    };
     node::start_logging(&settings);
     let directory = tempfile::Builder::new().prefix("pointsman-demo-").tempdir()?;
     let runtime = node::runtime(&settings)?;
@@ -57,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn show(args: &Args, node: &Node, events: &[input::Event]) -> Result<(), Failure> {
     let url = format!("http://{}", node.address());
-    let report = demo::run(&url, events).await?;
+    let report = demo::run(&url, node.sandbox(), events).await?;
     if args.json {
         output::json(&report)?;
     } else {

@@ -79,7 +79,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
 
 fn create(args: Create) -> Result<(), Failure> {
     let config = args.config.as_deref().map(|text| json_argument("config", text)).transpose()?;
-    let filter = (args.tags.is_some() || args.plugin.is_some()).then(|| Filter {
+    let filter = (args.tags.is_some() || args.plugin.is_some()).then_some(Filter {
         tags: args.tags,
         sql: None,
         plugin: args.plugin,

@@ -62,14 +62,16 @@ pub(crate) struct GroupReport {
 /// What a plugin's decision costs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Decision {
-    /// The plugin.
-    pub(super) plugin: String,
+    /// The binding of the plugin.
+    pub(super) binding: String,
     /// Messages it judged.
     pub(super) messages: u64,
     /// Calls it took.
     pub(super) calls: u64,
-    /// Nanoseconds a message in the sandbox.
-    pub(super) sandbox_ns: u64,
+    /// Nanoseconds a message in the run, the making of instances and their audit included.
+    pub(super) run_ns: u64,
+    /// Nanoseconds a message in the sandbox, warm, at full batches.
+    pub(super) sandbox_ns: f64,
     /// Nanoseconds a message in native code.
     pub(super) native_ns: f64,
 }
@@ -122,13 +124,15 @@ impl Report {
             ]);
         }
         text += &groups.text();
-        let mut decisions = Table::new(["PLUGIN", "DECISIONS", "A CALL", "SANDBOX NS", "NATIVE NS"]);
+        let mut decisions =
+            Table::new(["BINDING", "DECISIONS", "A CALL", "NS IN THE RUN", "NS WARM AT 256", "NS NATIVE"]);
         for decision in &self.decisions {
             decisions.row([
-                decision.plugin.clone(),
+                decision.binding.clone(),
                 decision.messages.to_string(),
                 format!("{:.0}", decision.messages as f64 / decision.calls.max(1) as f64),
-                decision.sandbox_ns.to_string(),
+                decision.run_ns.to_string(),
+                format!("{:.1}", decision.sandbox_ns),
                 format!("{:.1}", decision.native_ns),
             ]);
         }
@@ -193,7 +197,7 @@ mod tests {
                 filtered: 3,
                 ..GroupReport::default()
             }],
-            decisions: vec![Decision { plugin: "p".into(), messages: 10, calls: 4, sandbox_ns: 50, native_ns: 2.5 }],
+            decisions: vec![Decision { binding: "b".into(), messages: 10, calls: 4, ..Decision::default() }],
             publish_ms: 5.0,
             ..Report::default()
         }

@@ -70,7 +70,7 @@ pub(crate) fn create_directory(path: &Path) -> Result<(), Error> {
 
 /// Says so where a file system does not keep what was synced, or makes syncs slow.
 pub(crate) fn warn_of_file_system(data_dir: &Path) {
-    let advice = match statfs(data_dir).map(|system| file_system(system.f_type as i64)) {
+    let advice = match statfs(data_dir).map(|system| file_system(i128::from(system.f_type))) {
         Ok(Some("tmpfs")) => "it is memory: everything is gone when the machine stops",
         Ok(Some("overlay")) => "it belongs to a container: everything is gone with it; mount a volume",
         Ok(Some("nfs")) => "locks and syncs over a network are not to be trusted; use a local disk",
@@ -80,7 +80,7 @@ pub(crate) fn warn_of_file_system(data_dir: &Path) {
 }
 
 /// The name of a file system that is no good home, by its magic number (`statfs(2)`).
-fn file_system(magic: i64) -> Option<&'static str> {
+fn file_system(magic: i128) -> Option<&'static str> {
     match magic {
         0x0102_1994 => Some("tmpfs"),
         0x794c_7630 => Some("overlay"),

@@ -51,6 +51,9 @@ fn advice_storage(error: &pointsman_storage::Error) -> &'static str {
         E::Damaged { .. } | E::DamagedFile { .. } | E::SegmentMissing { .. } | E::ReadOnly { .. } => {
             "; nothing was repaired: restore the directory from a backup, or start with an empty --data-dir"
         }
+        E::Foreign { reason, .. } if reason.contains("segment size") => {
+            "; segment_bytes is fixed when the directory is made: set it as it was then"
+        }
         E::Foreign { .. } => "; put the directory back as it was: a node's files are not to be mixed",
         E::DiskFull { .. } => "; free some space and start again",
         E::Setting { .. } => "; `pointsman config reference` lists the settings",

@@ -7,6 +7,9 @@ use pointsman_consensus::{Node, ShardMetrics};
 /// Microseconds in a second.
 const MICROS: f64 = 1e6;
 
+/// Name, help and value of a gauge.
+type Gauge<'a> = (&'a str, &'a str, &'a dyn Fn(&ShardMetrics) -> u64);
+
 /// Appends the families of a node's shards.
 pub(crate) fn write(node: &Node, text: &mut String) {
     let shards: Vec<ShardMetrics> = node.shards().into_iter().map(|shard| shard.metrics()).collect();
@@ -15,7 +18,7 @@ pub(crate) fn write(node: &Node, text: &mut String) {
 
 fn families(shards: &[ShardMetrics], text: &mut String) {
     let index = |index: Option<pointsman_model::LogIndex>| index.map_or(0, |index| index.0);
-    let gauges: [(&str, &str, &dyn Fn(&ShardMetrics) -> u64); 9] = [
+    let gauges: [Gauge<'_>; 9] = [
         ("pointsman_shard_leads", "Whether this node leads the shard.", &|s| u64::from(s.role.as_str() == "leader")),
         ("pointsman_shard_term", "Current Raft term.", &|s| s.term.0),
         ("pointsman_log_last_index", "Last entry of the log.", &|s| index(s.last)),

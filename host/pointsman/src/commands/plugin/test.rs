@@ -167,7 +167,7 @@ fn judge(
     sample: &Sample,
     queues: u16,
 ) -> Result<(String, bool), Failure> {
-    let columns = sample.columns(plan);
+    let columns = sample::columns(std::slice::from_ref(sample), plan);
     let failed = |error: pointsman_plugin_host::Error| Failure::Refused(error.to_string());
     if bound.spec().kind == Kind::Filter {
         let verdicts = host.filter_now(bound, columns, 1).map_err(failed)?;
