@@ -96,3 +96,6 @@ pub fn router(broker: Arc<Broker>, config: ApiConfig) -> Router {
     let app = App { broker, config, metrics: metrics::Metrics::new(), bodies: body::Budget::default() };
     routes::router(Arc::new(app))
 }
+
+#[cfg(test)]
+mod tests;

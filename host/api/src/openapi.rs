@@ -5,6 +5,7 @@
 //! router: every route has its rows, every row its route.
 
 mod operations;
+mod parameters;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use bytes::Bytes;
 use pointsman_api_types::Code;
 use serde_json::{Map, Value, json};
 
-use operations::{Answer, Input, OPERATIONS, Operation, PARAMETERS};
+use operations::{Answer, Input, Operation};
+use parameters::PARAMETERS;
 
 /// Codes that any call may answer.
 const EVERYWHERE: &[Code] = &[Code::InvalidRequest, Code::Forbidden, Code::NotAcceptable, Code::Internal];
@@ -42,7 +44,7 @@ pub(crate) fn document() -> Bytes {
 
 fn assemble() -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for operation in OPERATIONS {
+    for operation in operations::all() {
         paths.entry(operation.path).or_default().insert(operation.method.to_owned(), described(operation));
     }
     json!({

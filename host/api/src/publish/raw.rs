@@ -53,7 +53,7 @@ fn number(value: &http::HeaderValue, name: &str, max: u64) -> Result<u64, Failur
 }
 
 /// The header that carries a field.
-fn header_of(field: &str) -> String {
+pub(crate) fn header_of(field: &str) -> String {
     let (field, part) = field.split_once('/').unwrap_or((field, ""));
     match field {
         "tag" => "Pm-Tag".to_owned(),
@@ -61,6 +61,7 @@ fn header_of(field: &str) -> String {
         "ordering_key" => "Pm-Ordering-Key".to_owned(),
         "properties" => format!("Pm-Prop-{part}"),
         "ttl_ms" => "Pm-Ttl-Ms".to_owned(),
+        "queue" => "Pm-Queue".to_owned(),
         "priority" => "Pm-Priority".to_owned(),
         "content_type" => "Content-Type".to_owned(),
         other => other.to_owned(),

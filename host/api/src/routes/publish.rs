@@ -111,7 +111,7 @@ fn shown(receipt: PublishReceipt) -> Receipt {
 }
 
 fn one(cx: &Cx, results: Results) -> Result<Response, Failure> {
-    let receipt = results.into_iter().next().unwrap_or(Err(Error::OutcomeUnknown))?;
+    let receipt = results.into_iter().next().unwrap_or(Err(Error::OutcomeUnknown)).map_err(by_header)?;
     let status = status(&receipt);
     let receipt = shown(receipt);
     let mut response = answer::json(status, &receipt)?;
@@ -123,9 +123,30 @@ fn one(cx: &Cx, results: Results) -> Result<Response, Failure> {
     Ok(response)
 }
 
+/// One raw message has headers where the broker speaks of fields.
+fn by_header(error: Error) -> Error {
+    match error {
+        Error::InvalidRequest { pointer, detail } if pointer.starts_with('/') => {
+            Error::InvalidRequest { pointer: raw::header_of(&pointer[1..]), detail }
+        }
+        other => other,
+    }
+}
+
+/// A message of many has its place.
+fn by_index(error: Error, index: usize) -> Error {
+    match error {
+        Error::InvalidRequest { pointer, detail } if pointer.starts_with('/') => {
+            Error::InvalidRequest { pointer: format!("/messages/{index}{pointer}"), detail }
+        }
+        other => other,
+    }
+}
+
 fn many(cx: &Cx, results: Results, atomic: bool) -> Result<Response, Failure> {
-    if atomic && let Some(refusal) = results.iter().find_map(|result| result.as_ref().err()) {
-        return Err(refusal.clone().into());
+    let refusal = results.iter().enumerate().find_map(|(i, result)| Some((i, result.as_ref().err()?)));
+    if atomic && let Some((index, refusal)) = refusal {
+        return Err(by_index(refusal.clone(), index).into());
     }
     let minimal = headers::prefers_minimal(&cx.headers);
     let rejected = results.iter().filter(|result| result.is_err()).count();
@@ -180,7 +201,7 @@ fn write_result(out: &mut Vec<u8>, index: usize, result: Result<PublishReceipt, 
             }
         }
         Err(error) => {
-            let problem = Failure::from(error).into_problem();
+            let problem = Failure::from(by_index(error, index)).into_problem();
             json::number(out, u64::from(problem.status));
             json::raw(out, ",\"problem\":");
             write_serde(out, &problem)?;

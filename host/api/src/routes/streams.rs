@@ -13,12 +13,12 @@ use http::header::{self, HeaderValue};
 use pointsman_api_types::group::Filter;
 use pointsman_api_types::publish::NDJSON_TYPE;
 use pointsman_api_types::stream::{Drain, Gap, Open};
-use pointsman_api_types::{Decimal, Time};
+use pointsman_api_types::{Decimal, Problem, Time, decode};
 use pointsman_broker::TopicStream;
 use pointsman_broker::view::{StreamEvent, StreamFrom, StreamRequest};
-use pointsman_model::{QueueId, Timestamp};
+use pointsman_model::{QueueId, Timestamp, limits};
 
-use super::{from_json, groups};
+use super::groups;
 use crate::context::Cx;
 use crate::failure::Failure;
 use crate::message_json::{Breaks, Data, message};
@@ -65,7 +65,10 @@ fn request(cx: &Cx, query: &Query) -> Result<StreamRequest, Failure> {
     let filter = query
         .get("filter")
         .map(|text| {
-            let input: Filter = from_json(text.as_bytes())?;
+            let input: Filter = decode(text.as_bytes(), limits::JSON_DEPTH_MAX).map_err(|mut error| {
+                error.pointer.insert_str(0, "filter");
+                Problem::from(error)
+            })?;
             groups::filter(input, "filter")
         })
         .transpose()?;
