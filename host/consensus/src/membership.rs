@@ -84,6 +84,22 @@ mod tests {
         assert_eq!(decode_record(&records).expect("decodes"), sample());
     }
 
+    /// These bytes lie in logs; they never change.
+    #[test]
+    fn the_head_is_what_the_reference_says() {
+        let (records, _) = encode_record(&sample()).expect("encodes");
+        let head = &record::decode(&records).expect("valid").head[..];
+        let expected: &[&[u8]] = &[
+            &[2, 2, 1, 2, 2, 2, 3],
+            &[4],
+            &[1, 3, b'a', b':', b'1'],
+            &[2, 0],
+            &[3, 3, b'c', b':', b'3'],
+            &[4, 3, b'd', b':', b'4'],
+        ];
+        assert_eq!(head, expected.concat());
+    }
+
     #[test]
     fn every_flipped_bit_is_an_error() {
         let (records, _) = encode_record(&sample()).expect("encodes");

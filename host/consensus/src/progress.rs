@@ -88,6 +88,20 @@ mod tests {
     use super::*;
     use crate::raft_types::{Membership, RaftNode};
 
+    /// These bytes lie in states and checkpoints; they never change.
+    #[test]
+    fn the_bytes_are_what_the_reference_says() {
+        let progress = Progress {
+            term: Term(3),
+            index: LogIndex(9),
+            stamp: Timestamp(5),
+            end: LogPosition(300),
+            membership: StoredMembership::new(Some(log_id(1, 2)), Membership::default()),
+        };
+        let meta = progress.meta().expect("encodes");
+        assert_eq!(meta[..], [3, 5, 0xAC, 2, 1, 1, 2, 0, 0]);
+    }
+
     #[test]
     fn round_trip() {
         let voters = std::collections::BTreeSet::from([7]);
