@@ -191,7 +191,9 @@ impl Batcher {
         let early = EarlyWaiters::of(&mut entry.waiters);
         let (reply, answer) = oneshot::channel();
         queue.entries += 1;
-        let (records, count, records_crc, term) = entry.freeze();
+        let (records, buffer) = entry.freeze();
+        queue.open.collect_in(buffer);
+        let (count, records_crc, term) = (entry.count(), entry.crc(), entry.term);
         let heard = early.clone().map(|early| early as Arc<dyn crate::ports::EarlyAck>);
         self.shard.propose(Proposal { term, count, records, records_crc, early: heard }, reply);
         let batcher = Arc::clone(self);

@@ -105,9 +105,14 @@ impl OpenEntry {
     /// The entry, and an empty one in its place.
     pub(super) fn take(&mut self) -> Self {
         let scratch = std::mem::take(&mut self.scratch);
-        let capacity = self.records.len().clamp(BUFFER_BYTES_MIN, limits::ENTRY_BYTES_TARGET);
-        let next = Self { records: BytesMut::with_capacity(capacity), scratch, ..Self::default() };
-        std::mem::replace(self, next)
+        std::mem::replace(self, Self { scratch, ..Self::default() })
+    }
+
+    /// Gives an empty entry a buffer to collect in.
+    pub(super) fn collect_in(&mut self, buffer: BytesMut) {
+        if self.is_empty() {
+            self.records = buffer;
+        }
     }
 
     /// Marks a request as not to be proposed; false if it is not here any more.
@@ -144,9 +149,25 @@ impl OpenEntry {
         late
     }
 
-    /// Records, their number and checksum, and the term.
-    pub(super) fn freeze(&mut self) -> (Bytes, u32, u32, Term) {
-        (std::mem::take(&mut self.records).freeze(), self.count, self.crc, self.term)
+    /// The records, and a buffer for the next entry. What is cached of the log must not hold more memory than it has
+    /// bytes, so a buffer that is half empty or more is kept here and its records are copied.
+    pub(super) fn freeze(&mut self) -> (Bytes, BytesMut) {
+        let mut records = std::mem::take(&mut self.records);
+        if records.len() < records.capacity() / 2 {
+            let exact = Bytes::copy_from_slice(&records);
+            records.clear();
+            return (exact, records);
+        }
+        let capacity = records.len().clamp(BUFFER_BYTES_MIN, limits::ENTRY_BYTES_TARGET);
+        (records.freeze(), BytesMut::with_capacity(capacity))
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(super) fn crc(&self) -> u32 {
+        self.crc
     }
 }
 

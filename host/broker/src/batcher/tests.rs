@@ -148,3 +148,21 @@ async fn a_caller_that_went_away_loses_nothing() {
     assert_eq!(batcher.queue.lock().entries, 0);
     assert_eq!(batcher.queue.lock().bytes, 0);
 }
+
+#[test]
+fn a_proposal_holds_hardly_more_memory_than_it_has_bytes() {
+    let mut open = super::OpenEntry::default();
+    for sizes in [vec![100; 600], vec![100], vec![100], vec![60_000], vec![1_000; 30], vec![10]] {
+        for size in &sizes {
+            let header = Header { kind: kind::PUBLISH, ..Header::default() };
+            super::RecordWriter::new(&mut open).write(&header, &(), &vec![0; *size]);
+        }
+        let mut entry = open.take();
+        let (records, buffer) = entry.freeze();
+        open.collect_in(buffer);
+        assert_eq!(pointsman_model::record::records_crc(&records), Ok(entry.crc()));
+        let length = records.len();
+        let capacity = records.try_into_mut().expect("not shared").capacity();
+        assert!(capacity <= 2 * length, "{capacity} bytes for {length}");
+    }
+}
