@@ -60,7 +60,8 @@ fn the_demo_does_the_main_job_and_cleans_up() {
 fn the_demo_takes_any_ndjson_also_compressed() {
     let scratch = tempfile::tempdir().expect("temporary directory");
     let path = scratch.path().join("events.ndjson.gz");
-    let mut file = flate2::write::GzEncoder::new(std::fs::File::create(&path).expect("create"), flate2::Compression::fast());
+    let mut file =
+        flate2::write::GzEncoder::new(std::fs::File::create(&path).expect("create"), flate2::Compression::fast());
     for i in 0..50 {
         writeln!(
             file,
@@ -74,7 +75,7 @@ fn the_demo_takes_any_ndjson_also_compressed() {
     let output = Command::new(BINARY).args(["demo", "--json", "--input"]).arg(&path).output().expect("run the demo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(report["published"], 50, "{report}");
+    assert_eq!(report["events"], 50, "{report}");
 }
 
 #[test]

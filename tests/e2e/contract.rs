@@ -9,7 +9,14 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 const BATCH: (&str, &str) = ("Content-Type", "application/vnd.pointsman.batch+json");
 
 #[track_caller]
-fn check(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str, expected: (u16, &str)) -> Value {
+fn check(
+    server: &Server,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    expected: (u16, &str),
+) -> Value {
     server.call(method, path, headers, body.as_bytes()).expect_problem(expected.0, expected.1)
 }
 
@@ -38,7 +45,8 @@ fn bad_json_is_400_with_a_pointer() {
     let path = format!("{T}/topics/orders/messages");
     let bad = check(&server, "POST", &path, &[BATCH], r#"{"messages":[{"data":1},{"data":1,"tag":"a|b"}]}"#, invalid);
     assert_eq!(bad["errors"][0]["pointer"], "/messages/1/tag", "{bad}");
-    for message in ["{}", r#"{"data":1,"data_base64":"AA=="}"#, r#"{"data_base64":"A"}"#, r#"{"data":1,"priority":10}"#] {
+    for message in ["{}", r#"{"data":1,"data_base64":"AA=="}"#, r#"{"data_base64":"A"}"#, r#"{"data":1,"priority":10}"#]
+    {
         check(&server, "POST", &path, &[BATCH], &format!(r#"{{"messages":[{message}]}}"#), invalid);
     }
     assert_eq!(latest(&server, "orders"), [0; 4], "nothing was stored");
@@ -86,10 +94,17 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
         assert!(problem.to_string().contains("not supported yet"), "{problem}");
         problem
     };
-    for header in [("Pm-Delay-Ms", "5"), ("Pm-Delay-Level", "3"), ("Pm-Deliver-At", "2030-01-01T00:00:00.000Z"), ("Idempotency-Key", "k")] {
+    for header in [
+        ("Pm-Delay-Ms", "5"),
+        ("Pm-Delay-Level", "3"),
+        ("Pm-Deliver-At", "2030-01-01T00:00:00.000Z"),
+        ("Idempotency-Key", "k"),
+    ] {
         refused(server.call("POST", &path, &[header], b"x"));
     }
-    for (field, pointer) in [(r#""delay_ms":5"#, "/messages/0/delay_ms"), (r#""idempotency_key":"k""#, "/messages/0/idempotency_key")] {
+    for (field, pointer) in
+        [(r#""delay_ms":5"#, "/messages/0/delay_ms"), (r#""idempotency_key":"k""#, "/messages/0/idempotency_key")]
+    {
         let body = format!(r#"{{"messages":[{{"data":1,{field}}}]}}"#);
         let problem = refused(server.call("POST", &path, &[BATCH], body.as_bytes()));
         assert_eq!(problem["errors"][0]["pointer"], pointer);
@@ -155,9 +170,19 @@ fn etags_and_preconditions() {
     assert_eq!(server.call("GET", &path, &[("If-None-Match", &first)], b"").status, 304);
     let headers = [JSON, ("If-None-Match", "*")];
     server.call("PUT", &path, &headers, b"{}").expect_problem(412, "precondition-failed");
-    let patch = server.call("PATCH", &path, &[("Content-Type", "application/merge-patch+json"), ("If-Match", &first)], br#"{"queues":4}"#);
+    let patch = server.call(
+        "PATCH",
+        &path,
+        &[("Content-Type", "application/merge-patch+json"), ("If-Match", &first)],
+        br#"{"queues":4}"#,
+    );
     assert_eq!(patch.expect(200)["queues"], 4);
-    let late = server.call("PATCH", &path, &[("Content-Type", "application/merge-patch+json"), ("If-Match", &first)], br#"{"queues":5}"#);
+    let late = server.call(
+        "PATCH",
+        &path,
+        &[("Content-Type", "application/merge-patch+json"), ("If-Match", &first)],
+        br#"{"queues":5}"#,
+    );
     late.expect_problem(412, "precondition-failed");
     check(&server, "PUT", &path, &[JSON], r#"{"queues":1}"#, (400, "invalid-request"));
     let kept = server.json("PUT", &path, &json!({})).expect(200);

@@ -83,7 +83,9 @@ fn publish_until(address: &str, ledger: &Mutex<Ledger>, stop: &AtomicBool, name:
         let body = format!("{name}-{number}-{}", "x".repeat(number % 900));
         ledger.lock().expect("ledger").sent.insert(body.clone());
         let path = format!("{T}/topics/orders/messages");
-        let Ok(answer) = connection.call("POST", &path, &[("Content-Type", "text/plain")], body.as_bytes()) else { return };
+        let Ok(answer) = connection.call("POST", &path, &[("Content-Type", "text/plain")], body.as_bytes()) else {
+            return;
+        };
         if answer.status == 201 {
             let receipt = answer.json();
             let place = (receipt["queue"].as_u64().expect("queue"), number_of(&receipt["offset"]));
@@ -98,7 +100,8 @@ fn drain(server: &Server) -> BTreeMap<String, (u64, u64)> {
     for (queue, latest) in latest(server, "orders").into_iter().enumerate() {
         let mut next = 0;
         while next < latest {
-            let page = server.get(&format!("{T}/topics/orders/messages?queue={queue}&offset={next}&limit=1000")).expect(200);
+            let page =
+                server.get(&format!("{T}/topics/orders/messages?queue={queue}&offset={next}&limit=1000")).expect(200);
             let items = page["items"].as_array().expect("items").clone();
             assert!(!items.is_empty(), "queue {queue} has a hole at {next}");
             for item in items {
@@ -137,7 +140,8 @@ fn everything_survives_a_kill_and_a_clean_stop() {
         }
         server.restart();
         server.get("/v1/tenants/acme").expect(200);
-        let (topic_now, group_now) = (server.get(&format!("{T}/topics/orders")), server.get(&format!("{T}/groups/workers")));
+        let (topic_now, group_now) =
+            (server.get(&format!("{T}/topics/orders")), server.get(&format!("{T}/groups/workers")));
         assert_eq!((topic_now.json(), topic_now.header("etag")), (topic.json(), topic.header("etag")));
         assert_eq!((group_now.json(), group_now.header("etag")), (group.json(), group.header("etag")));
     }

@@ -14,7 +14,9 @@ fn the_first_plugin() {
     for block in text.split("```sh\n").skip(1) {
         let commands = block.split("```").next().expect("a block ends");
         // `!` alone does not stop a shell that stops at errors.
-        let commands = commands.replace("\n! ", "\nrefuse ").replace("pointsman serve", &format!("pointsman serve --listen {address}"));
+        let commands = commands
+            .replace("\n! ", "\nrefuse ")
+            .replace("pointsman serve", &format!("pointsman serve --listen {address}"));
         script.push_str(commands.strip_prefix("! ").map_or(commands.clone(), |rest| format!("refuse {rest}")).as_str());
     }
     script.insert_str(0, "refuse() { if \"$@\"; then echo \"should have failed: $*\"; exit 1; fi; }\n");
@@ -34,5 +36,9 @@ fn the_first_plugin() {
         .expect("bash");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "--- stdout\n{out}\n--- stderr\n{err}");
-    assert_eq!(text.matches("```sh\n").count(), 9, "a block was added or lost: look whether the test still runs all of them");
+    assert_eq!(
+        text.matches("```sh\n").count(),
+        9,
+        "a block was added or lost: look whether the test still runs all of them"
+    );
 }

@@ -115,7 +115,7 @@ fn each_kind_of_misbehaviour_meets_its_policy_and_is_counted() {
         let (tags, stats) = delivered(&server, &group, what, policy);
         let expected: &[&str] = if policy == "deliver" { &["yes", "poison", "yes"] } else { &["yes", "yes"] };
         assert_eq!(tags, expected, "{what} with {policy}: {stats}");
-        let counted: u64 = classes.iter().filter_map(|class| stats["failures"][class].as_u64()).sum();
+        let counted: u64 = classes.iter().map(|class| total(&stats["failures"][class])).sum();
         assert_eq!(counted > 0, !classes.is_empty(), "{what}: {stats}");
         server.call("DELETE", &format!("{T}/bindings/{group}-filter"), &[], b"").expect(204);
     }
@@ -157,9 +157,7 @@ fn a_binding_is_checked_before_it_switches() {
     server.topic("orders", &json!({}));
     server.group("workers", &json!({"topics": [{"topic": "orders"}]}));
     let put = |name: &str, body: Value| server.json("PUT", &format!("{T}/bindings/{name}"), &body);
-    let filter = |config: Value| {
-        json!({"slot": "filter", "group": "workers", "topic": "orders", "plugin": "misbehave", "version": "1.0.0", "config": config})
-    };
+    let filter = |config: Value| json!({"slot": "filter", "group": "workers", "topic": "orders", "plugin": "misbehave", "version": "1.0.0", "config": config});
     let refused = put("b", filter(json!("refuse"))).expect_problem(400, "invalid-request");
     assert_eq!(refused["errors"][0]["pointer"], "/config");
     assert!(refused.to_string().contains("this config is refused"), "{refused}");
@@ -187,5 +185,10 @@ fn a_selector_decides_and_its_decision_is_kept() {
     let spread: std::collections::BTreeSet<String> = (0..32).map(|i| queue(&format!("k{i}")).to_string()).collect();
     assert_eq!(spread.len(), 4, "32 keys fell into {spread:?}");
     let stats = server.get(&format!("{T}/bindings/by-key/stats")).expect(200);
-    assert!(stats["messages"].as_u64().is_some_and(|n| n >= 43), "{stats}");
+    assert!(total(&stats["messages"]) >= 43, "{stats}");
+}
+
+/// A total of the contract: a decimal string.
+fn total(value: &Value) -> u64 {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no decimal string: {value}"))
 }

@@ -11,36 +11,36 @@ const TIMEOUT: Duration = Duration::from_secs(70);
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Names in lower case, in the order sent.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// The first header of that name.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("no JSON ({e}): {self}"))
     }
 
     /// Demands a status and gives the body as JSON (null if empty).
     #[track_caller]
-    pub fn expect(&self, status: u16) -> Value {
+    pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self}");
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
     /// Demands a problem document with a status and a code, well-formed in every part.
     #[track_caller]
-    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
+    pub(crate) fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self}");
         let problem = self.json();
@@ -60,13 +60,13 @@ impl std::fmt::Display for Answer {
 }
 
 /// One connection, kept alive between calls.
-pub struct Connection {
+pub(crate) struct Connection {
     reader: BufReader<TcpStream>,
 }
 
 impl Connection {
     /// Connects.
-    pub fn open(address: &str) -> std::io::Result<Self> {
+    pub(crate) fn open(address: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// Sends a request and reads its whole answer.
-    pub fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
+    pub(crate) fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
         self.send(method, path, headers, body)?;
         let (status, headers) = self.head()?;
         let find = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// Sends a request without reading its answer.
-    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head.push_str("Host: localhost\r\n");
@@ -109,7 +109,7 @@ impl Connection {
     }
 
     /// Reads the head of an answer.
-    pub fn head(&mut self) -> std::io::Result<(u16, Vec<(String, String)>)> {
+    pub(crate) fn head(&mut self) -> std::io::Result<(u16, Vec<(String, String)>)> {
         let status = self.line()?.get(9..12).and_then(|s| s.parse().ok()).ok_or_else(|| invalid("no status line"))?;
         let mut headers = Vec::new();
         loop {
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// The next chunk of a chunked body; `None` at its end.
-    pub fn chunk(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+    pub(crate) fn chunk(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         let length = usize::from_str_radix(self.line()?.trim(), 16).map_err(invalid)?;
         let mut chunk = vec![0; length];
         self.reader.read_exact(&mut chunk)?;

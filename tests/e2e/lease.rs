@@ -47,7 +47,10 @@ fn a_nack_waits_as_long_as_it_says() {
     server.publish("orders", &[], "x");
     let lease = &server.lease("workers", &json!({}))[0];
     let start = Instant::now();
-    assert_eq!(server.settle("workers", &json!([{"receipt": lease["receipt"], "op": "nack", "delay_ms": 400}])), ["settled"]);
+    assert_eq!(
+        server.settle("workers", &json!([{"receipt": lease["receipt"], "op": "nack", "delay_ms": 400}])),
+        ["settled"]
+    );
     assert!(server.lease("workers", &json!({})).is_empty());
     let again = server.lease("workers", &json!({"wait_ms": 5000}));
     assert_eq!(again[0]["attempt"], 2);
@@ -71,7 +74,10 @@ fn extend_and_release() {
     server.publish("orders", &[], "x");
     let lease = &server.lease("workers", &json!({"lease_ms": 300}))[0];
     let receipt = &lease["receipt"];
-    assert_eq!(server.settle("workers", &json!([{"receipt": receipt, "op": "extend", "lease_ms": 60000}])), ["extended"]);
+    assert_eq!(
+        server.settle("workers", &json!([{"receipt": receipt, "op": "extend", "lease_ms": 60000}])),
+        ["extended"]
+    );
     std::thread::sleep(Duration::from_millis(500));
     assert!(server.lease("workers", &json!({})).is_empty(), "the lease was extended");
     assert_eq!(server.settle("workers", &json!([{"receipt": receipt, "op": "release"}])), ["settled"]);
@@ -132,7 +138,10 @@ fn forged_and_foreign_receipts_are_invalid() {
 fn tags_are_judged_exactly_and_the_floor_moves_past_what_is_refused() {
     let server = Server::start();
     server.topic("orders", &json!({"queues": 1}));
-    server.group("paid", &json!({"topics": [{"topic": "orders", "filter": {"tags": "paid || refunded"}}], "start": "earliest"}));
+    server.group(
+        "paid",
+        &json!({"topics": [{"topic": "orders", "filter": {"tags": "paid || refunded"}}], "start": "earliest"}),
+    );
     for tag in ["paid", "sent", "refunded", "lost"] {
         server.publish("orders", &[("Pm-Tag", tag)], tag);
     }

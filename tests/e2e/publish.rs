@@ -109,7 +109,8 @@ fn a_queue_beats_an_ordering_key_and_an_ordering_key_stays_in_one_queue() {
     for _ in 0..5 {
         assert_eq!(of(&[("Pm-Ordering-Key", "k")]), first);
     }
-    let spread: std::collections::BTreeSet<u64> = (0..64).map(|i| of(&[("Pm-Ordering-Key", &format!("k{i}"))])).collect();
+    let spread: std::collections::BTreeSet<u64> =
+        (0..64).map(|i| of(&[("Pm-Ordering-Key", &format!("k{i}"))])).collect();
     assert!(spread.len() > 4, "64 keys fell into {spread:?}");
     let bad = server.call("POST", &format!("{T}/topics/orders/messages"), &[("Pm-Queue", "8")], b"x");
     bad.expect_problem(400, "invalid-request");
@@ -126,11 +127,13 @@ fn a_weaker_ack_says_so() {
         assert!(receipt["offset"].is_null() && receipt["duplicate"].is_null(), "{receipt}");
     }
     server.call("POST", &format!("{T}/topics/orders/messages?ack=quorum"), &[], b"x").expect(201);
-    server.call("POST", &format!("{T}/topics/orders/messages?ack=all"), &[], b"x").expect_problem(400, "invalid-request");
+    server
+        .call("POST", &format!("{T}/topics/orders/messages?ack=all"), &[], b"x")
+        .expect_problem(400, "invalid-request");
 }
 
 /// The `latest` offsets of a topic's queues.
-pub fn latest(server: &Server, topic: &str) -> Vec<u64> {
+pub(crate) fn latest(server: &Server, topic: &str) -> Vec<u64> {
     let queues = server.get(&format!("{T}/topics/{topic}/queues")).expect(200);
     let items = queues["items"].as_array().expect("items").clone();
     items.iter().map(|q| q["latest"].as_str().and_then(|n| n.parse().ok()).expect("latest")).collect()

@@ -11,12 +11,12 @@ use serde_json::Value;
 use crate::http::{Answer, Connection};
 
 /// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_pointsman");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_pointsman");
 /// Paths below the tenant that exists from the start.
-pub const T: &str = "/v1/tenants/default";
+pub(crate) const T: &str = "/v1/tenants/default";
 
 /// A running server and its data directory.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     address: String,
     data: PathBuf,
@@ -26,12 +26,12 @@ pub struct Server {
 
 impl Server {
     /// Starts one on an empty directory.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts one with settings, each `key=value`.
-    pub fn start_with(settings: &[&str]) -> Self {
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
         let scratch = tempfile::tempdir().expect("temporary directory");
         let data = scratch.path().join("data");
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
@@ -42,35 +42,35 @@ impl Server {
     }
 
     /// `host:port`.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// `http://host:port`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The data directory.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
     }
 
     /// SIGTERM; gives the exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
         self.child.wait().expect("wait").code()
     }
 
     /// Starts again on the same directory; gives the time until it is ready.
-    pub fn restart(&mut self) -> Duration {
+    pub(crate) fn restart(&mut self) -> Duration {
         let start = Instant::now();
         (self.child, self.address) = spawn(&self.data, &self.settings);
         self.wait_until_ready();
@@ -79,7 +79,7 @@ impl Server {
 
     /// One call on a connection of its own.
     #[track_caller]
-    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         Connection::open(&self.address)
             .and_then(|mut connection| connection.call(method, path, headers, body))
             .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
@@ -87,31 +87,31 @@ impl Server {
 
     /// GET.
     #[track_caller]
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.call("GET", path, &[], b"")
     }
 
     /// A call with a JSON body.
     #[track_caller]
-    pub fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.call(method, path, &[("Content-Type", "application/json")], body.to_string().as_bytes())
     }
 
     /// Creates a topic of the default tenant.
     #[track_caller]
-    pub fn topic(&self, name: &str, body: &Value) -> Value {
+    pub(crate) fn topic(&self, name: &str, body: &Value) -> Value {
         self.json("PUT", &format!("{T}/topics/{name}"), body).expect(201)
     }
 
     /// Creates a group of the default tenant.
     #[track_caller]
-    pub fn group(&self, name: &str, body: &Value) -> Value {
+    pub(crate) fn group(&self, name: &str, body: &Value) -> Value {
         self.json("PUT", &format!("{T}/groups/{name}"), body).expect(201)
     }
 
     /// Publishes one text message.
     #[track_caller]
-    pub fn publish(&self, topic: &str, headers: &[(&str, &str)], body: &str) -> Value {
+    pub(crate) fn publish(&self, topic: &str, headers: &[(&str, &str)], body: &str) -> Value {
         let mut all = vec![("Content-Type", "text/plain")];
         all.extend_from_slice(headers);
         self.call("POST", &format!("{T}/topics/{topic}/messages"), &all, body.as_bytes()).expect(201)
@@ -119,14 +119,14 @@ impl Server {
 
     /// Leases from a group and gives the leases.
     #[track_caller]
-    pub fn lease(&self, group: &str, body: &Value) -> Vec<Value> {
+    pub(crate) fn lease(&self, group: &str, body: &Value) -> Vec<Value> {
         let answer = self.json("POST", &format!("{T}/groups/{group}/leases"), body).expect(200);
         answer["leases"].as_array().expect("leases").clone()
     }
 
     /// Settles and gives the statuses.
     #[track_caller]
-    pub fn settle(&self, group: &str, items: &Value) -> Vec<String> {
+    pub(crate) fn settle(&self, group: &str, items: &Value) -> Vec<String> {
         let answer = self.json("POST", &format!("{T}/groups/{group}/settle"), &serde_json::json!({ "items": items }));
         assert!(matches!(answer.status, 200 | 207), "{answer}");
         let results = answer.json()["results"].as_array().expect("results").clone();
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// Runs the command line against this server: (exit code, stdout, stderr).
-    pub fn cli(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) fn cli(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(BINARY).args(arguments).args(["--url", &self.url()]).output().expect("run the CLI");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
@@ -164,7 +164,7 @@ impl Drop for Server {
 }
 
 /// A port that was free a moment ago.
-pub fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     listener.local_addr().expect("address").to_string()
 }
@@ -180,9 +180,14 @@ fn spawn(data: &Path, settings: &[String]) -> (Child, String) {
 }
 
 /// Starts the server where it is expected to refuse: (exit code, stderr).
-pub fn refused_start(arguments: &[&str]) -> (Option<i32>, String) {
-    let mut child =
-        Command::new(BINARY).arg("serve").args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("start");
+pub(crate) fn refused_start(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut child = Command::new(BINARY)
+        .arg("serve")
+        .args(arguments)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("start");
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("wait") {

@@ -76,11 +76,16 @@ fn a_stream_is_filtered_and_bounded() {
 #[test]
 fn ndjson_is_the_same_as_lines() {
     let server = server();
-    let answer =
-        server.call("GET", &format!("{T}/topics/orders/stream?from=earliest&until=tail"), &[("Accept", "application/x-ndjson")], b"");
+    let answer = server.call(
+        "GET",
+        &format!("{T}/topics/orders/stream?from=earliest&until=tail"),
+        &[("Accept", "application/x-ndjson")],
+        b"",
+    );
     assert_eq!(answer.status, 200, "{answer}");
     let text = String::from_utf8(answer.body).expect("UTF-8");
-    let lines: Vec<Value> = text.lines().filter(|l| !l.is_empty()).map(|l| serde_json::from_str(l).expect("a line")).collect();
+    let lines: Vec<Value> =
+        text.lines().filter(|l| !l.is_empty()).map(|l| serde_json::from_str(l).expect("a line")).collect();
     assert_eq!(lines.iter().filter(|l| l["event"] == "message").count(), 20);
     assert_eq!(lines[0]["event"], "open");
 }
@@ -94,7 +99,9 @@ fn a_live_stream_shows_what_is_published_later() {
     let (status, _) = connection.head().expect("head");
     assert_eq!(status, 200);
     let first = connection.chunk().expect("chunk").expect("open event");
-    assert!(String::from_utf8_lossy(&first).contains("event: open") || String::from_utf8_lossy(&first).contains("retry:"));
+    assert!(
+        String::from_utf8_lossy(&first).contains("event: open") || String::from_utf8_lossy(&first).contains("retry:")
+    );
     server.publish("orders", &[], "later");
     let mut text = String::from_utf8_lossy(&first).into_owned();
     while let Some(chunk) = connection.chunk().expect("chunk") {
