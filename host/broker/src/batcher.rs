@@ -266,18 +266,6 @@ pub(crate) fn past_deadline() -> Error {
     Error::Overloaded("the deadline passed before it was proposed".into())
 }
 
-impl From<ProposeError> for Error {
-    fn from(error: ProposeError) -> Self {
-        match error {
-            ProposeError::NotLeader => Self::NoLeader,
-            ProposeError::Overloaded => Self::Overloaded("the shard has as much under way as it may".into()),
-            ProposeError::DiskFull => Self::DiskFull,
-            ProposeError::StorageFailed(detail) => Self::StorageFailed(detail),
-            ProposeError::OutcomeUnknown => Self::OutcomeUnknown,
-        }
-    }
-}
-
 /// Where an entry has its place in the log.
 pub(crate) type Place = (Term, LogIndex);
 

@@ -1,8 +1,9 @@
-//! What a refusal of `apply` means to a caller.
+//! What a refusal of `apply`, a failed proposal or a failed read means to a caller.
 
 use pointsman_state_machine::outcome::{Outcome, Refusal};
 
 use crate::error::Error;
+use crate::ports::{ProposeError, ReadError};
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
@@ -23,6 +24,27 @@ impl From<Refusal> for Error {
             Refusal::WrongSlot => Self::invalid("/slot", "the plugin is of another kind"),
             Refusal::Malformed(detail) => Self::invalid("", detail),
             other => Self::Internal(format!("refused: {other:?}")),
+        }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Expired { earliest } => Self::OffsetExpired { earliest: earliest.0 },
+            ReadError::Storage(detail) => Self::StorageFailed(detail),
+        }
+    }
+}
+
+impl From<ProposeError> for Error {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader => Self::NoLeader,
+            ProposeError::Overloaded => Self::Overloaded("the shard has as much under way as it may".into()),
+            ProposeError::DiskFull => Self::DiskFull,
+            ProposeError::StorageFailed(detail) => Self::StorageFailed(detail),
+            ProposeError::OutcomeUnknown => Self::OutcomeUnknown,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Stream: a topic in log order, from any place, resumable.
 //!
-//! The queues of the topic are merged by their place in the log ([`merge`]). Only entries up to an applied index that
+//! The queues of the topic are merged by their place in the log (`merge`). Only entries up to an applied index that
 //! was read before the queues are shown, so no queue can be ahead of another. A filter judges in batches; what is
 //! judged waits in the stream, so that dropping [`TopicStream::next`] loses nothing.
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_model::queue_entry::QueueEntry;
-use pointsman_model::{Generation, GroupId, Name, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId, limits};
+use pointsman_model::{Generation, GroupId, Name, QueueId, TenantId, Term, Timestamp, TopicId, limits};
 use pointsman_state_machine::State;
 use pointsman_state_machine::command::LeaseRef;
-use pointsman_state_machine::state::{Binding, Group, Retry};
+use pointsman_state_machine::state::{Binding, Group};
 
 use super::Wanted;
 use super::scan::Scan;
@@ -272,56 +272,6 @@ impl Memory {
         self.ready.insert(candidate.turn(), candidate);
     }
 
-    /// Fetches messages of the retry set that are due and neither ready nor leased.
-    fn fetch_retries(&mut self, id: GroupId, parts: &ShardParts, now: Timestamp) -> Result<(), Error> {
-        if now < self.retry_at {
-            return Ok(());
-        }
-        if !parts.port.state().retrying.contains_key(&id) {
-            self.retry_at = now.plus_ms(limits::RETRY_POLL_MS);
-            return Ok(());
-        }
-        // Rows of retries that are leased stay due, and come before those that are not.
-        let known = self.leases.values().filter(|lease| lease.candidate.attempt > 1).count()
-            + self.delayed.len()
-            + self.ready.range(..(true, Reverse(u8::MAX), 0)).count()
-            + self.granting;
-        let limit = known + limits::LEASE_AHEAD_MESSAGES;
-        let rows = parts.port.due(id, now, limit)?;
-        let more = rows.len() == limit;
-        let ready: std::collections::HashSet<_> =
-            self.ready.range(..(true, Reverse(u8::MAX), 0)).map(|(_, candidate)| candidate.place()).collect();
-        for row in rows {
-            let place = (TopicId(row.topic), QueueId(row.queue), row.offset);
-            let known = self.leases.contains_key(&place) || self.delayed.contains_key(&place) || ready.contains(&place);
-            if !known {
-                self.push_retry(parts, &row)?;
-            }
-        }
-        let next = parts.port.next_due(id)?.filter(|due| *due > now);
-        self.retry_at = if more { now } else { next.unwrap_or_else(|| now.plus_ms(limits::RETRY_POLL_MS)) };
-        Ok(())
-    }
-
-    fn push_retry(&mut self, parts: &ShardParts, row: &Retry) -> Result<(), Error> {
-        let (topic, queue) = (TopicId(row.topic), QueueId(row.queue));
-        let entry = match parts.port.queue(topic, queue, QueueOffset(row.offset), 1) {
-            Ok(entries) => entries.into_iter().next(),
-            // Its retention ended before its turn came.
-            Err(crate::ports::ReadError::Expired { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let Some(entry) = entry else {
-            self.buried.push(LeaseRef { topic: row.topic, queue: row.queue, offset: row.offset, attempt: row.attempt });
-            return Ok(());
-        };
-        self.last_turn += 1;
-        let (attempt, turn) = (row.attempt, self.last_turn);
-        let candidate = Candidate { topic, queue, offset: row.offset, entry, attempt, expires_at: None, turn };
-        self.ready.insert(candidate.turn(), candidate);
-        Ok(())
-    }
-
     /// Forgets the ends of leases that ended before, once they are most of what is kept.
     pub(super) fn compact_expiries(&mut self) {
         if self.expiries.len() < 4 * self.leases.len().max(EXPIRIES_COMPACTED_MIN) {
@@ -381,13 +331,4 @@ impl View {
 fn topic_generations(state: &State, group: &Group) -> u64 {
     let generation = |id| state.topics.get(id).map_or(0, |topic| u64::from(topic.generation.0));
     group.topic_ids.iter().map(generation).sum()
-}
-
-impl From<crate::ports::ReadError> for Error {
-    fn from(error: crate::ports::ReadError) -> Self {
-        match error {
-            crate::ports::ReadError::Expired { earliest } => Self::OffsetExpired { earliest: earliest.0 },
-            crate::ports::ReadError::Storage(detail) => Self::StorageFailed(detail),
-        }
-    }
 }
