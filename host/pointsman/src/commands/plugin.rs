@@ -38,6 +38,14 @@ pub(crate) enum Command {
     },
     /// Try a component on sample messages, in the sandbox of the broker. No server is needed.
     Test(test::Args),
+    /// Write an example component to a file: a filter and a selector that the demo uses, carried by this binary.
+    Example {
+        /// Name of the example; without one they are listed.
+        name: Option<String>,
+        /// File to write; ./NAME.wasm if absent.
+        #[arg(long, value_name = "FILE", requires = "name")]
+        out: Option<PathBuf>,
+    },
     /// Upload a component as a version of a plugin.
     Upload {
         /// The component, as `plugin build` makes it.
@@ -70,6 +78,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::New { name, kind, dir, json } => new(&name, kind, dir, json),
         Command::Build { dir, json } => build(&dir, json),
         Command::Test(args) => test::run(&args),
+        Command::Example { name, out } => example(name.as_deref(), out),
         Command::Upload { file, name, version, connection } => upload(&file, name, &version, &connection),
         Command::List { connection } => {
             let tenant = connection.tenant()?;
@@ -112,6 +121,19 @@ fn build(directory: &Path, json: bool) -> Result<(), Failure> {
     output::line(&format!("size       {} bytes", built.size_bytes))?;
     output::line(&format!("digest     {}", built.digest))?;
     Ok(output::line(&format!("imports    {imports}"))?)
+}
+
+fn example(name: Option<&str>, out: Option<PathBuf>) -> Result<(), Failure> {
+    let examples = pointsman_plugin_host::examples();
+    let Some(name) = name else {
+        return examples.iter().try_for_each(|example| Ok(output::line(&format!("{} ({})", example.name, example.kind))?));
+    };
+    let found = examples.iter().find(|example| example.name == name);
+    let found = found.ok_or_else(|| Failure::Refused(format!("there is no example `{name}`")))?;
+    let path = out.unwrap_or_else(|| PathBuf::from(format!("{name}.wasm")));
+    let refused = |error: std::io::Error| Failure::Refused(format!("{}: {error}", path.display()));
+    std::fs::write(&path, &found.bytes[..]).map_err(refused)?;
+    Ok(output::line(&format!("wrote {}", path.display()))?)
 }
 
 fn upload(file: &Path, name: Option<String>, version: &str, connection: &Connection) -> Result<(), Failure> {

@@ -102,8 +102,8 @@ pub(crate) async fn topic(server: &Server, selector: bool) -> Result<(), String>
         ))
         .await?;
     if selector {
-        server.command(&["plugin", "upload-example", "route-by-repository"])?;
-        let binding = br#"{"slot":"selector","topic":"bench","plugin":"route-by-repository","version":"0.1.0","config":{"property":"repository"}}"#;
+        server.upload_example("route-by-repository")?;
+        let binding = br#"{"slot":"selector","topic":"bench","plugin":"route-by-repository","version":"1.0.0","config":{"property":"repository"}}"#;
         connection
             .must(&request(
                 "PUT",

@@ -61,21 +61,25 @@ impl Server {
         }
     }
 
+    /// Uploads one of the binary's example components as version 1.0.0.
+    pub(crate) fn upload_example(&self, name: &str) -> Result<(), String> {
+        let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let file = scratch.path().join(format!("{name}.wasm")).display().to_string();
+        self.command(&["plugin", "example", name, "--out", &file])?;
+        self.command(&["plugin", "upload", &file, "--version", "1.0.0"])
+    }
+
     /// Runs the binary's command line against this server.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Result<(), String> {
+    fn command(&self, arguments: &[&str]) -> Result<(), String> {
         let output = Command::new(&self.binary)
             .args(arguments)
-            .args(["--url", &format!("http://{}", self.address)])
+            .env("POINTSMAN_URL", format!("http://{}", self.address))
             .output()
             .map_err(|e| e.to_string())?;
         if output.status.success() {
             return Ok(());
         }
-        Err(format!(
-            "pointsman {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        ))
+        Err(format!("pointsman {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
     }
 
     /// Resident memory, MiB: now, and the most so far.
