@@ -28,17 +28,34 @@ pub enum FaultKind {
 }
 
 /// A key of an object that is still open.
+#[derive(Clone, Copy)]
 struct Key {
     start: usize,
     end: usize,
-    /// Set where the raw text holds an escape.
-    unescaped: Option<Box<str>>,
+    /// Length and last bytes: most keys differ here.
+    sketch: u64,
+    /// Where its text lies in [`Texts::unescaped`], if the raw text holds an escape.
+    unescaped: Option<usize>,
 }
 
-impl Key {
-    fn text<'a>(&'a self, body: &'a [u8]) -> &'a [u8] {
-        self.unescaped.as_deref().map_or(&body[self.start..self.end], str::as_bytes)
+/// Where the texts of keys lie.
+struct Texts<'a> {
+    body: &'a [u8],
+    unescaped: Vec<Box<str>>,
+}
+
+impl Texts<'_> {
+    fn of(&self, key: &Key) -> &[u8] {
+        key.unescaped.map_or(&self.body[key.start..key.end], |at| self.unescaped[at].as_bytes())
     }
+}
+
+/// Equal for equal keys, different for most others.
+fn sketch(key: &[u8]) -> u64 {
+    let tail = key
+        .last_chunk::<4>()
+        .map_or_else(|| key.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)), |tail| u32::from_le_bytes(*tail));
+    (key.len() as u64) << 32 | u64::from(tail)
 }
 
 /// One open array or object.
@@ -48,7 +65,10 @@ struct Open {
 }
 
 /// Objects with at most this many keys are compared pair by pair, larger ones are sorted.
-const PAIRWISE_KEYS_MAX: usize = 8;
+const PAIRWISE_KEYS_MAX: usize = 32;
+
+/// Strings up to here are walked byte by byte.
+const SHORT_STRING_BYTES: usize = 16;
 
 /// Checks UTF-8, depth (the body's own level is 1) and keys, and gives the body as text.
 ///
@@ -58,6 +78,7 @@ pub fn scan(body: &[u8], depth_max: usize) -> Result<&str, Fault> {
     let text = std::str::from_utf8(body).map_err(|e| Fault { kind: FaultKind::Utf8, offset: e.valid_up_to() })?;
     let mut open: Vec<Open> = Vec::new();
     let mut keys: Vec<Key> = Vec::new();
+    let mut texts = Texts { body, unescaped: Vec::new() };
     let mut key_next = false;
     let mut at = 0;
     while let Some(&byte) = body.get(at) {
@@ -66,8 +87,13 @@ pub fn scan(body: &[u8], depth_max: usize) -> Result<&str, Fault> {
                 let (end, escaped) = string_end(body, at + 1);
                 if key_next && end < body.len() {
                     key_next = false;
-                    let unescaped = escaped.then(|| unescape(text, at, end));
-                    keys.push(Key { start: at + 1, end, unescaped });
+                    let mut key = Key { start: at + 1, end, sketch: 0, unescaped: None };
+                    if escaped {
+                        key.unescaped = Some(texts.unescaped.len());
+                        texts.unescaped.push(unescape(text, at, end));
+                    }
+                    key.sketch = sketch(texts.of(&key));
+                    keys.push(key);
                 }
                 at = end;
             }
@@ -81,7 +107,7 @@ pub fn scan(body: &[u8], depth_max: usize) -> Result<&str, Fault> {
             b'}' | b']' => {
                 key_next = false;
                 if let Some(closed) = open.pop() {
-                    if let Some(offset) = duplicate(body, &mut keys[closed.first_key..]) {
+                    if let Some(offset) = duplicate(&texts, &mut keys[closed.first_key..]) {
                         return Err(Fault { kind: FaultKind::DuplicateKey, offset });
                     }
                     keys.truncate(closed.first_key);
@@ -98,7 +124,16 @@ pub fn scan(body: &[u8], depth_max: usize) -> Result<&str, Fault> {
 /// Where the string whose text starts at `from` ends (its closing quote, or the end of the body), and whether it holds
 /// an escape.
 fn string_end(body: &[u8], from: usize) -> (usize, bool) {
-    let (mut at, mut escaped) = (from, false);
+    // Keys are short: a plain loop beats starting a vector search.
+    let near = body.len().min(from + SHORT_STRING_BYTES);
+    let mut at = from;
+    while at < near && !matches!(body[at], b'"' | b'\\') {
+        at += 1;
+    }
+    if at < near && body[at] == b'"' {
+        return (at, false);
+    }
+    let mut escaped = false;
     loop {
         match body.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
             None => return (body.len(), escaped),
@@ -118,14 +153,15 @@ fn unescape(text: &str, open: usize, close: usize) -> Box<str> {
 }
 
 /// Offset of the later of two equal keys.
-fn duplicate(body: &[u8], keys: &mut [Key]) -> Option<usize> {
+fn duplicate(texts: &Texts<'_>, keys: &mut [Key]) -> Option<usize> {
     if keys.len() <= PAIRWISE_KEYS_MAX {
         return keys.iter().enumerate().skip(1).find_map(|(i, key)| {
-            keys[..i].iter().any(|other| other.text(body) == key.text(body)).then_some(key.start - 1)
+            let equal = |other: &Key| other.sketch == key.sketch && texts.of(other) == texts.of(key);
+            keys[..i].iter().any(equal).then_some(key.start - 1)
         });
     }
-    keys.sort_unstable_by(|a, b| a.text(body).cmp(b.text(body)).then(a.start.cmp(&b.start)));
-    keys.windows(2).filter(|pair| pair[0].text(body) == pair[1].text(body)).map(|pair| pair[1].start - 1).min()
+    keys.sort_unstable_by(|a, b| texts.of(a).cmp(texts.of(b)).then(a.start.cmp(&b.start)));
+    keys.windows(2).filter(|pair| texts.of(&pair[0]) == texts.of(&pair[1])).map(|pair| pair[1].start - 1).min()
 }
 
 /// The JSON pointer of what was being read when `offset` bytes were consumed: a key, a value, or the container that

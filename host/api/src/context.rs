@@ -136,6 +136,11 @@ impl Cx {
         }
     }
 
+    /// What a cursor of a list of this path is checked against.
+    pub(crate) fn list_name(&self, list: &str) -> String {
+        self.path.iter().fold(list.to_owned(), |name, (_, part)| name + "/" + part)
+    }
+
     pub(crate) fn precondition(&self) -> Result<Precondition, Failure> {
         conditional::precondition(&self.headers)
     }

@@ -20,6 +20,7 @@ mod body;
 mod compress;
 mod conditional;
 mod context;
+mod cursor;
 mod edge;
 mod failure;
 mod headers;

@@ -16,9 +16,9 @@ use pointsman_model::limits;
 
 use super::groups::{check_plugin_name, check_reference, plugin_config, stored_json};
 use super::{check_name, check_range, control_body, detached, dry_run, from_json};
-use crate::answer;
 use crate::context::Cx;
 use crate::failure::Failure;
+use crate::{answer, cursor};
 
 fn shown(binding: &state::Binding) -> Result<Binding, Failure> {
     let config = &binding.config;
@@ -170,10 +170,10 @@ fn shown_stats(stats: &JudgeStats) -> BindingStats {
 }
 
 pub(crate) async fn logs(cx: Cx) -> Result<Response, Failure> {
-    cx.json_query(&["limit", "cursor"]).await?;
+    let query = cx.json_query(&["limit", "cursor"]).await?;
+    let page = cx.page(&query).await?;
     let lines = cx.app.broker.binding_logs(&cx.call, cx.tenant(), cx.path("binding")).await?;
-    let items = lines.into_iter().map(shown_line).collect();
-    answer::json(StatusCode::OK, &List { items, next_cursor: None })
+    answer::list(cursor::page(&cx.list_name("logs"), lines, &page)?, shown_line)
 }
 
 fn shown_line(line: JudgeLine) -> LogLine {

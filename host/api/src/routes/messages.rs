@@ -2,19 +2,17 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use pointsman_broker::Error;
 use pointsman_broker::view::StoredMessage;
-use pointsman_model::{MessageId, QueueId, hash, limits};
+use pointsman_model::{MessageId, QueueId, limits};
 
 use crate::context::Cx;
 use crate::failure::Failure;
 use crate::message_json::{Breaks, Data, message, size_hint};
 use crate::query::Query;
-use crate::{answer, json};
+use crate::{answer, cursor, json};
 
 async fn find(cx: &Cx) -> Result<StoredMessage, Failure> {
     // An id is opaque: one that is none names no message.
@@ -49,7 +47,7 @@ pub(crate) async fn payload(cx: Cx) -> Result<Response, Failure> {
 /// What a list of a topic's messages asks for.
 enum Asked {
     Queue { queue: QueueId, offset: u64 },
-    Key(String),
+    Key { key: String, from: u32 },
 }
 
 pub(crate) async fn list(cx: Cx) -> Result<Response, Failure> {
@@ -67,11 +65,16 @@ pub(crate) async fn list(cx: Cx) -> Result<Response, Failure> {
                 Some(last) => next_offset(&cx, queue, last.offset.0 + 1).await?,
                 None => None,
             };
-            answer_list(&found, next.map(|offset| cursor(&cx, queue, offset)))
+            answer_list(&found, next.map(|offset| cursor::seal(&by_offset(&cx, queue), offset)))
         }
-        Asked::Key(key) => {
-            let found = broker.list_messages_by_key(&cx.call, tenant, topic, &key, page.limit).await?;
-            answer_list(&found, None)
+        Asked::Key { key, from } => {
+            // The newest come first: a page is a stretch behind those shown before, one more than it tells of a next.
+            let most = from.saturating_add(page.limit).saturating_add(1).min(limits::PAGE_ITEMS_MAX);
+            let found = broker.list_messages_by_key(&cx.call, tenant, topic, &key, most).await?;
+            let to = from.saturating_add(page.limit);
+            let more = (to as usize) < found.len();
+            let shown = found.get(from as usize..found.len().min(to as usize)).unwrap_or_default();
+            answer_list(shown, more.then(|| cursor::seal(&by_key(&cx, &key), u64::from(to))))
         }
     }
 }
@@ -87,14 +90,16 @@ fn asked(cx: &Cx, query: &Query, cursor: Option<&str>) -> Result<Asked, Failure>
     match (query.get("key"), queue) {
         (Some(_), Some(_)) => Err(Failure::invalid("key", "at most one of `key` and `queue`")),
         (Some(_), None) if offset.is_some() => Err(Failure::invalid("offset", "goes with `queue`")),
-        (Some(_), None) if cursor.is_some() => Err(bad_cursor()),
         (Some(key), None) if key.is_empty() || key.len() > limits::KEY_BYTES_MAX => {
             Err(Failure::invalid("key", format!("1 to {} bytes", limits::KEY_BYTES_MAX)))
         }
-        (Some(key), None) => Ok(Asked::Key(key.to_owned())),
+        (Some(key), None) => {
+            let from = cursor.map_or(Ok(0), |text| cursor::open(&by_key(cx, key), text))?;
+            Ok(Asked::Key { key: key.to_owned(), from: u32::try_from(from).unwrap_or(u32::MAX) })
+        }
         (None, Some(queue)) => {
             let offset = match cursor {
-                Some(text) => read_cursor(cx, queue, text).ok_or_else(bad_cursor)?,
+                Some(text) => cursor::open(&by_offset(cx, queue), text)?,
                 None => offset.unwrap_or(0),
             };
             Ok(Asked::Queue { queue, offset })
@@ -103,33 +108,18 @@ fn asked(cx: &Cx, query: &Query, cursor: Option<&str>) -> Result<Asked, Failure>
     }
 }
 
-fn bad_cursor() -> Failure {
-    Error::InvalidCursor { detail: "not a cursor of this list".to_owned() }.into()
+fn by_offset(cx: &Cx, queue: QueueId) -> String {
+    cx.list_name(&format!("messages/{queue}"))
+}
+
+fn by_key(cx: &Cx, key: &str) -> String {
+    cx.list_name(&format!("messages-by-key/{key}"))
 }
 
 /// `next` if the queue goes on there.
 async fn next_offset(cx: &Cx, queue: QueueId, next: u64) -> Result<Option<u64>, Failure> {
     let queues = cx.app.broker.topic_queues(&cx.call, cx.tenant(), cx.path("topic")).await?;
     Ok(queues.iter().find(|view| view.queue == queue).filter(|view| next < view.latest).map(|_| next))
-}
-
-/// `p1.` + offset and a check over what list it belongs to. It grants nothing: the path and its rights are looked at
-/// again on each page.
-fn cursor(cx: &Cx, queue: QueueId, offset: u64) -> String {
-    let mut bytes = offset.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&check(cx, queue, offset).to_le_bytes());
-    format!("p1.{}", URL_SAFE_NO_PAD.encode(bytes))
-}
-
-fn read_cursor(cx: &Cx, queue: QueueId, text: &str) -> Option<u64> {
-    let bytes: [u8; 16] = URL_SAFE_NO_PAD.decode(text.strip_prefix("p1.")?).ok()?.try_into().ok()?;
-    let (offset, found) = bytes.split_at(8);
-    let offset = u64::from_le_bytes(offset.try_into().ok()?);
-    (found == check(cx, queue, offset).to_le_bytes()).then_some(offset)
-}
-
-fn check(cx: &Cx, queue: QueueId, offset: u64) -> u64 {
-    hash::hash(format!("messages/{}/{}/{queue}/{offset}", cx.tenant(), cx.path("topic")).as_bytes())
 }
 
 fn answer_list(found: &[StoredMessage], next_cursor: Option<String>) -> Result<Response, Failure> {

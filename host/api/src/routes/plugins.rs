@@ -7,16 +7,16 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use pointsman_api_types::plugin::{Kind, Plugin, PluginVersion};
-use pointsman_api_types::{Code, Decimal, List, Time};
+use pointsman_api_types::{Code, Decimal, Time};
 use pointsman_broker::Error;
-use pointsman_broker::view::PluginVersionView;
+use pointsman_broker::view::{PluginVersionView, Precondition};
 use pointsman_model::judge;
 
 use super::{detached, dry_run};
 use crate::body::{self, Cap};
 use crate::context::Cx;
 use crate::failure::Failure;
-use crate::{answer, headers};
+use crate::{answer, conditional, cursor, headers};
 
 const WASM_TYPE: &str = "application/wasm";
 
@@ -82,10 +82,10 @@ pub(crate) async fn get(cx: Cx) -> Result<Response, Failure> {
 }
 
 pub(crate) async fn versions(cx: Cx) -> Result<Response, Failure> {
-    cx.json_query(&["limit", "cursor"]).await?;
+    let query = cx.json_query(&["limit", "cursor"]).await?;
+    let page = cx.page(&query).await?;
     let versions = cx.app.broker.get_plugin(&cx.call, cx.tenant(), &name(&cx)).await?;
-    let items = versions.into_iter().map(shown).collect();
-    answer::json(StatusCode::OK, &List { items, next_cursor: None })
+    answer::list(cursor::page(&cx.list_name("versions"), versions, &page)?, shown)
 }
 
 pub(crate) async fn get_version(cx: Cx) -> Result<Response, Failure> {
@@ -105,23 +105,20 @@ pub(crate) async fn put_version(cx: Cx, body: Body) -> Result<Response, Failure>
     let query = cx.json_query(&["validate_only"]).await?;
     let checked = async {
         let validate_only = query.flag("validate_only")?;
-        // A version never changes, so `If-Match` could only ever fail; the same bytes are 200 and others 409 anyway.
-        if cx.headers.contains_key(header::IF_MATCH) {
-            return Err(Failure::unsupported("If-Match", "preconditions on a plugin version"));
-        }
         if headers::media_type(&cx.headers)?.as_deref() != Some(WASM_TYPE) {
             return Err(Failure::at(Code::UnsupportedMediaType, "Content-Type", WASM_TYPE)
                 .with_header(header::ACCEPT, HeaderValue::from_static(WASM_TYPE)));
         }
         let component = body::read(&cx.app.bodies, &cx.headers, body, Cap::PLUGIN).await?;
-        Ok((validate_only, component))
+        Ok((validate_only, component, conditional::precondition(&cx.headers)?))
     };
-    let (validate_only, component) = match checked.await {
+    let (validate_only, component, expect) = match checked.await {
         Ok(checked) => checked,
         Err(failure) => return Err(cx.after_tenant(failure).await),
     };
-    let (broker, call) = (cx.broker(), cx.call.clone());
     let (tenant, name, version) = (cx.tenant().to_owned(), name(&cx), cx.path("version").to_owned());
+    demand(&cx, &name, &version, &expect).await?;
+    let (broker, call) = (cx.broker(), cx.call.clone());
     let written =
         detached(async move { broker.put_plugin(&call, &tenant, &name, &version, component, validate_only).await })
             .await?;
@@ -130,13 +127,33 @@ pub(crate) async fn put_version(cx: Cx, body: Body) -> Result<Response, Failure>
     answer::json(status, &shown(written.object))
 }
 
+/// A version never changes, so looking before the write is enough: at worst the same bytes were put meanwhile.
+async fn demand(cx: &Cx, name: &str, version: &str, expect: &Precondition) -> Result<(), Failure> {
+    if *expect == Precondition::Anything {
+        return Ok(());
+    }
+    let there = match cx.app.broker.get_plugin_version(&cx.call, cx.tenant(), name, version).await {
+        Ok(_) => true,
+        Err(Error::PluginNotFound(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let holds = match expect {
+        Precondition::Absent => !there,
+        Precondition::Present => there,
+        // Versions have no tags, so none matches.
+        _ => false,
+    };
+    if holds { Ok(()) } else { Err(Error::PreconditionFailed.into()) }
+}
+
 pub(crate) async fn delete_version(cx: Cx) -> Result<Response, Failure> {
     let query = cx.query(&["dry_run"]).await?;
-    let dry = match query.flag("dry_run") {
-        Ok(dry) => dry,
+    let (dry, expect) = match query.flag("dry_run").and_then(|dry| Ok((dry, cx.precondition()?))) {
+        Ok(checked) => checked,
         Err(failure) => return Err(cx.after_tenant(failure).await),
     };
     let (tenant, name, version) = (cx.tenant().to_owned(), name(&cx), cx.path("version").to_owned());
+    demand(&cx, &name, &version, &expect).await?;
     if dry {
         return dry_run::plugin_version(&cx, &name, &version).await;
     }

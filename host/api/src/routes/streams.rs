@@ -1,5 +1,7 @@
 //! Topic streams: server-sent events, or the same as NDJSON lines.
 
+mod writer;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,26 +14,24 @@ use http::StatusCode;
 use http::header::{self, HeaderValue};
 use pointsman_api_types::group::Filter;
 use pointsman_api_types::publish::NDJSON_TYPE;
-use pointsman_api_types::stream::{Drain, Gap, Open};
-use pointsman_api_types::{Decimal, Problem, Time, decode};
+use pointsman_api_types::{Problem, Time, decode};
 use pointsman_broker::TopicStream;
 use pointsman_broker::view::{StreamEvent, StreamFrom, StreamRequest};
 use pointsman_model::{QueueId, Timestamp, limits};
 
+use writer::Writer;
+
 use super::groups;
 use crate::context::Cx;
 use crate::failure::Failure;
-use crate::message_json::{Breaks, Data, message};
 use crate::query::{Query, number_in};
-use crate::{App, headers, json};
+use crate::{App, headers};
 
 const SSE_TYPE: &str = "text/event-stream";
 /// A comment, so that proxies and clients know the stream lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events that are ready go out together, up to this many bytes.
 const PIECE_BYTES: usize = 32 << 10;
-/// Bounds of the jittered `retry:`, ms.
-const RETRY_MS: std::ops::Range<u64> = 1_000..5_000;
 /// Longest cursor worth looking at.
 const CURSOR_BYTES_MAX: usize = 1_024;
 
@@ -44,12 +44,17 @@ pub(crate) async fn topic(cx: Cx) -> Result<Response, Failure> {
         Ok(request) => request,
         Err(failure) => return Err(cx.after_tenant(failure).await),
     };
-    let stream = cx.app.broker.open_stream(&cx.call, cx.tenant(), cx.path("topic"), request).await?;
-    cx.connection.bound_send_buffer();
     let writer = Writer { ndjson: form == NDJSON_TYPE, request_id: cx.call.request_id.clone() };
-    let body =
-        Running { stream, writer, app: Arc::clone(&cx.app), state: State::Fresh, _counted: Counted::new(&cx.app) };
-    let mut response = Response::new(Body::from_stream(futures_util::stream::unfold(body, Running::piece)));
+    let body = match cx.app.broker.open_stream(&cx.call, cx.tenant(), cx.path("topic"), request).await {
+        Ok(stream) => {
+            cx.connection.bound_send_buffer();
+            let counted = Counted::new(&cx.app);
+            let running = Running { stream, writer, app: Arc::clone(&cx.app), state: State::Fresh, _counted: counted };
+            Body::from_stream(futures_util::stream::unfold(running, Running::piece))
+        }
+        Err(error) => passing_refusal(&writer, error.into())?,
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let out = response.headers_mut();
     out.insert(
@@ -59,6 +64,16 @@ pub(crate) async fn topic(cx: Cx) -> Result<Response, Failure> {
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     out.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// An `EventSource` gives up for good on any status but 200: what passes is told inside the stream.
+fn passing_refusal(writer: &Writer, failure: Failure) -> Result<Body, Failure> {
+    if failure.code().status() != StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+        return Err(failure);
+    }
+    let mut out = Vec::new();
+    writer.failed(&mut out, failure);
+    Ok(Body::from(out))
 }
 
 fn request(cx: &Cx, query: &Query) -> Result<StreamRequest, Failure> {
@@ -201,104 +216,5 @@ impl Running {
             }
         }
         if out.is_empty() { None } else { Some((Ok(out.into()), self)) }
-    }
-}
-
-/// How events are written.
-struct Writer {
-    ndjson: bool,
-    request_id: String,
-}
-
-impl Writer {
-    /// Tells an `EventSource` how long to wait, with jitter so that a crowd does not come back at once.
-    fn retry(&self, out: &mut Vec<u8>) {
-        if !self.ndjson {
-            json::raw(out, "retry: ");
-            json::number(out, rand::random_range(RETRY_MS));
-            json::raw(out, "\n\n");
-        }
-    }
-
-    fn heartbeat(&self, out: &mut Vec<u8>) {
-        json::raw(out, if self.ndjson { "\n" } else { ":\n\n" });
-    }
-
-    fn event(&self, out: &mut Vec<u8>, event: StreamEvent) -> Result<(), Failure> {
-        match event {
-            StreamEvent::Open { topics, resumed } => self.value(out, "open", &Open { topics, resumed }),
-            StreamEvent::Message { message: stored, cursor } => {
-                let (start, breaks) = (out.len(), if self.ndjson { Breaks::Blank } else { Breaks::Sse });
-                self.start(out, "message", Some(&cursor));
-                if let Err(failure) = message(out, &stored, Data::Included(breaks)) {
-                    out.truncate(start);
-                    return Err(failure);
-                }
-                self.end(out);
-                Ok(())
-            }
-            StreamEvent::CaughtUp => {
-                self.start(out, "caught-up", None);
-                json::raw(out, "{}");
-                self.end(out);
-                Ok(())
-            }
-            StreamEvent::Gap { topic, queue, from, to, cause } => {
-                let gap = Gap {
-                    topic,
-                    queue: queue.0,
-                    from: Decimal(from),
-                    to: Decimal(to),
-                    lost: Decimal(to.saturating_sub(from)),
-                    cause: cause.to_owned(),
-                };
-                self.value(out, "gap", &gap)
-            }
-            StreamEvent::Failed(error) => {
-                self.failed(out, error.into());
-                Ok(())
-            }
-            StreamEvent::Drain => self.value(out, "drain", &Drain { reason: "the node is shutting down".to_owned() }),
-        }
-    }
-
-    /// A passing failure: the problem, when to come back, and the end.
-    fn failed(&self, out: &mut Vec<u8>, failure: Failure) {
-        let mut problem = failure.into_problem();
-        problem.request_id = Some(self.request_id.clone());
-        self.retry(out);
-        // A problem always encodes; without one the stream just ends.
-        let _ = self.value(out, "error", &problem);
-    }
-
-    fn value<T: serde::Serialize>(&self, out: &mut Vec<u8>, name: &str, value: &T) -> Result<(), Failure> {
-        self.start(out, name, None);
-        serde_json::to_writer(&mut *out, value).map_err(|error| crate::failure::internal(&error.to_string()))?;
-        self.end(out);
-        Ok(())
-    }
-
-    /// Names are ours and cursors are `[A-Za-z0-9._-]`: nothing here can break a line.
-    fn start(&self, out: &mut Vec<u8>, name: &str, cursor: Option<&str>) {
-        if self.ndjson {
-            json::raw(out, "{\"event\":");
-            json::string(out, name);
-            json::raw(out, ",\"id\":");
-            json::optional_string(out, cursor);
-            json::raw(out, ",\"data\":");
-            return;
-        }
-        if let Some(cursor) = cursor {
-            json::raw(out, "id: ");
-            json::raw(out, cursor);
-            json::raw(out, "\n");
-        }
-        json::raw(out, "event: ");
-        json::raw(out, name);
-        json::raw(out, "\ndata: ");
-    }
-
-    fn end(&self, out: &mut Vec<u8>) {
-        json::raw(out, if self.ndjson { "}\n" } else { "\n\n" });
     }
 }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use pointsman_api_types::topic::{Durability, Queue, QueueOffset, Topic, TopicInput, Trace};
-use pointsman_api_types::{Decimal, List, Time};
+use pointsman_api_types::{Decimal, Time};
 use pointsman_broker::command::{self, TopicConfig};
 use pointsman_broker::view::{Precondition, Written};
 use pointsman_broker::{Error, state};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{check_name, check_range, control_body, detached, dry_run, from_json};
 use crate::context::Cx;
 use crate::failure::{Failure, internal};
-use crate::{answer, conditional};
+use crate::{answer, conditional, cursor};
 
 /// How often a patch is computed again when another write came between.
 const PATCH_TRIES: u32 = 4;
@@ -158,7 +158,8 @@ pub(crate) async fn delete(cx: Cx) -> Result<Response, Failure> {
 }
 
 pub(crate) async fn queues(cx: Cx) -> Result<Response, Failure> {
-    cx.json_query(&["limit", "cursor"]).await?;
+    let query = cx.json_query(&["limit", "cursor"]).await?;
+    let page = cx.page(&query).await?;
     let queues = cx.app.broker.topic_queues(&cx.call, cx.tenant(), cx.path("topic")).await?;
     let leads = cx.app.broker.health().iter().all(|shard| shard.term.is_some());
     let leader = leads.then_some(cx.app.config.node_id);
@@ -166,8 +167,7 @@ pub(crate) async fn queues(cx: Cx) -> Result<Response, Failure> {
         .into_iter()
         .map(|q| Queue { queue: q.queue.0, earliest: Decimal(q.earliest), latest: Decimal(q.latest), leader })
         .collect();
-    // A topic has at most 1,024 queues: one page.
-    answer::json(StatusCode::OK, &List { items, next_cursor: None })
+    answer::list(cursor::page(&cx.list_name("queues"), items, &page)?, |queue| queue)
 }
 
 pub(crate) async fn offsets(cx: Cx) -> Result<Response, Failure> {
@@ -176,6 +176,7 @@ pub(crate) async fn offsets(cx: Cx) -> Result<Response, Failure> {
         .get("time")
         .ok_or_else(|| Failure::invalid("time", "is required"))
         .and_then(|text| text.parse::<Time>().map_err(|error| Failure::invalid("time", error.to_string())));
+    let page = cx.page(&query).await?;
     let time = match time {
         Ok(time) => Timestamp(time.0),
         Err(failure) => return Err(cx.after_tenant(failure).await),
@@ -183,5 +184,5 @@ pub(crate) async fn offsets(cx: Cx) -> Result<Response, Failure> {
     let offsets = cx.app.broker.topic_offsets(&cx.call, cx.tenant(), cx.path("topic"), time).await?;
     let items =
         offsets.into_iter().zip(0..).map(|(offset, queue)| QueueOffset { queue, offset: Decimal(offset) }).collect();
-    answer::json(StatusCode::OK, &List { items, next_cursor: None })
+    answer::list(cursor::page(&cx.list_name(&format!("offsets/{time}")), items, &page)?, |offset| offset)
 }

@@ -69,6 +69,19 @@ async fn preconditions_and_tags() {
 }
 
 #[tokio::test]
+async fn queues_page() {
+    let api = Api::new().await;
+    api.json("PUT ~/topics/t", r#"{"queues":3}"#, 201).await;
+    for list in ["queues?", "offsets?time=2020-01-01T00:00:00Z&"] {
+        let first = api.call(&format!("GET ~/topics/t/{list}limit=2")).await.json();
+        assert_eq!(first["items"].as_array().map(Vec::len), Some(2));
+        let cursor = first["next_cursor"].as_str().expect("a cursor");
+        let second = api.call(&format!("GET ~/topics/t/{list}limit=2&cursor={cursor}")).await.json();
+        assert_eq!((&second["items"][0]["queue"], &second["next_cursor"]), (&json!(2), &json!(null)));
+    }
+}
+
+#[tokio::test]
 async fn a_patch_merges() {
     let api = Api::new().await;
     api.json("PUT ~/topics/t", r#"{"queues":3,"retention_ms":9000,"retention_bytes":"77"}"#, 201).await;
@@ -124,7 +137,9 @@ async fn plugin_versions() {
     let version = created.json();
     assert!(version["digest"].as_str().is_some_and(|digest| digest.len() == 71 && digest.starts_with("sha256:")));
     assert_eq!((&version["size_bytes"], &version["imports"]), (&json!("4"), &json!([])));
-    assert_eq!(api.send(put, &wasm, bytes).await.status, 200, "the same bytes");
+    assert_eq!(api.send(put, &wasm, bytes.clone()).await.status, 200, "the same bytes");
+    let only_new = [wasm[0], ("if-none-match", "*")];
+    assert_eq!(api.send(put, &only_new, bytes).await.problem().1, "precondition-failed");
     assert_eq!(api.send(put, &wasm, other).await.problem().1, "already-exists");
     let fetched = api.call("GET ~/plugins/p/versions/1.0.0/wasm").await;
     assert_eq!((fetched.text(), fetched.header("content-type")), ("comp", Some("application/wasm")));

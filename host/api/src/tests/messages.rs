@@ -154,6 +154,17 @@ async fn lists_by_offset_page_by_cursor() {
     assert_eq!(seen, ["0", "1", "2", "3", "4"]);
     let foreign = api.call(&format!("GET ~/topics/orders/messages?queue=1{cursor}")).await;
     assert_eq!(foreign.problem().1, "invalid-cursor");
+    for n in 0..3 {
+        api.send("POST ~/topics/orders/messages", &[("pm-key", "k")], n.to_string()).await;
+    }
+    let first = api.call("GET ~/topics/orders/messages?key=k&limit=2").await.json();
+    let cursor = first["next_cursor"].as_str().expect("a cursor");
+    let second = api.call(&format!("GET ~/topics/orders/messages?key=k&limit=2&cursor={cursor}")).await.json();
+    let shown = |page: &Value| -> Vec<_> {
+        page["items"].as_array().expect("items").iter().map(|m| m["data_base64"].clone()).collect()
+    };
+    assert_eq!([shown(&first), shown(&second)].concat(), ["Mg==", "MQ==", "MA=="], "newest first");
+    assert_eq!(second["next_cursor"], Value::Null);
 }
 
 #[tokio::test]

@@ -118,3 +118,19 @@ async fn a_live_stream_follows_beats_and_drains() {
     let all = events(&text);
     assert!(all[2].data.contains("\"data\":{\n\"n\":1}"), "the text as it was published: {text}");
 }
+
+#[tokio::test]
+async fn a_passing_refusal_is_told_inside_the_stream() {
+    let api = Api::with_orders().await;
+    api.fixture.broker.shutdown().await;
+    let answer = api.call("GET ~/topics/orders/stream").await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some("text/event-stream")));
+    assert!(answer.text().contains("retry: "));
+    let all = events(answer.text());
+    assert_eq!((all.len(), all[0].name.as_str()), (1, "error"));
+    let problem: Value = serde_json::from_str(&all[0].data).expect("JSON");
+    assert_eq!(
+        (&problem["code"], problem["request_id"].as_str()),
+        (&json!("draining"), answer.header("pm-request-id"))
+    );
+}
