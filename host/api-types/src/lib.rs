@@ -4,7 +4,7 @@
 //! a value. Numbers without a bound travel as [`Decimal`] strings, times as [`Time`] (RFC 3339 UTC, milliseconds).
 //!
 //! * [`scan`]: the walk over a body before serde sees it: depth, duplicate keys, UTF-8, and where an error lies.
-//! * [`decode`]: scan + serde, refusing with a JSON pointer.
+//! * [`mod@decode`]: scan + serde, refusing with a JSON pointer.
 //! * [`problem`]: RFC 9457 problems and the one table of codes.
 //! * the rest: one module a resource.
 //!
