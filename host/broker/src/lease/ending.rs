@@ -210,6 +210,10 @@ fn note_ended(
     let Some(Outcome::Settled(settlements)) = outcome else { return };
     for ((lease, delay_ms), settlement) in ends.zip(settlements) {
         let place = place_of(&lease);
+        if let Some(delay_ms) = delay_ms {
+            // Also of a lease that another leader gave.
+            memory.retry_at = memory.retry_at.min(stamp.plus_ms(delay_ms));
+        }
         let current = memory.leases.get(&place).is_some_and(|held| held.candidate.attempt == lease.attempt);
         if !current {
             continue;
@@ -219,9 +223,6 @@ fn note_ended(
             // No room to note a failed attempt, so this one is not counted.
             let due = stamp.plus_ms(delay_ms.unwrap_or_default());
             memory.delayed.insert(place, (due, held.candidate));
-        }
-        if let Some(delay_ms) = delay_ms {
-            memory.retry_at = memory.retry_at.min(stamp.plus_ms(delay_ms));
         }
     }
 }

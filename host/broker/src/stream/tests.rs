@@ -7,7 +7,9 @@ use pointsman_model::{QueueId, Timestamp, limits};
 use pointsman_state_machine::command::Expect;
 
 use super::TopicStream;
+use super::merge::Merge;
 use crate::Error;
+use crate::ports::Shard;
 use crate::testing::fixture::{Fixture, TENANT, call, message, plugin_filter, tagged};
 use crate::view::{FilterSpec, Publish, StreamEvent, StreamFrom, StreamRequest};
 
@@ -110,6 +112,47 @@ async fn concurrent_publishes_are_streamed_in_log_order() {
     }
     publisher.await.unwrap();
     assert!(places.is_sorted(), "{places:?}");
+}
+
+fn to_queue(queue: u16, body: &str) -> NewMessage {
+    NewMessage { queue: Some(QueueId(queue)), ..message(body) }
+}
+
+#[tokio::test]
+async fn a_long_queue_is_not_overtaken_by_a_short_one() {
+    let f = Fixture::new().await;
+    f.topic("t", 2).await;
+    let n = limits::STREAM_AHEAD_ENTRIES * 3;
+    for i in 0..n {
+        f.send("t", to_queue(0, &i.to_string())).await;
+    }
+    f.send("t", to_queue(1, "last")).await;
+    let events = drain(open(&f, earliest()).await.unwrap()).await;
+    let sent: Vec<_> = (0..n).map(|i| i.to_string()).collect();
+    let expected: Vec<_> =
+        ["open false"].into_iter().chain(sent.iter().map(String::as_str)).chain(["last", "caught-up"]).collect();
+    assert_eq!(names(&events), expected);
+}
+
+#[tokio::test]
+async fn a_queue_read_too_early_is_read_again_before_others_go_on() {
+    let f = Fixture::new().await;
+    let topic = f.topic("t", 2).await;
+    let applied = || *Shard::applied(&*f.shard).borrow();
+    f.send("t", to_queue(0, "first")).await;
+    let at_first = applied();
+    f.send("t", to_queue(1, "second")).await;
+    let mut merge = Merge::new(topic, vec![(QueueId(0), 0), (QueueId(1), 0)], true);
+    let mut pop = |applied| {
+        merge.fill(&*f.shard, applied).unwrap();
+        std::iter::from_fn(|| merge.pop(applied)).map(|merged| (merged.queue.0, merged.offset)).collect::<Vec<_>>()
+    };
+    assert_eq!(pop(at_first), [(0, 0)], "the second was applied after what is shown");
+    f.send("t", to_queue(1, "third")).await;
+    f.send("t", to_queue(0, "fourth")).await;
+    let mut rest = pop(applied());
+    rest.extend(pop(applied()));
+    assert_eq!(rest, [(1, 0), (1, 1), (0, 1)]);
 }
 
 #[tokio::test]

@@ -158,3 +158,16 @@ async fn a_settle_whose_outcome_is_unknown_keeps_the_lease() {
     assert!(f.lease("g", 1).await.is_empty());
     assert_eq!(f.settle("g", &lease.receipt, SettleOp::Ack).await, SettleStatus::Settled);
 }
+
+#[tokio::test]
+async fn a_message_settled_after_it_was_judged_is_not_given_out() {
+    let f = one_topic(&["a", "b", "c"]).await;
+    let leases = f.lease("g", 3).await;
+    f.shard.set_term(Some(2));
+    assert_eq!(bodies(&f.lease("g", 1).await), ["a"], "all of them are judged again");
+    let nack = SettleRequest { delay_ms: Some(0), ..item(&leases[1].receipt, SettleOp::Nack) };
+    assert_eq!(f.settle_with("g", nack).await, SettleStatus::Settled);
+    assert_eq!(f.settle("g", &leases[2].receipt, SettleOp::Ack).await, SettleStatus::Settled);
+    let rest = f.lease("g", 9).await;
+    assert_eq!(rest.iter().map(|lease| lease.attempt).collect::<Vec<_>>(), [2], "b, as its second attempt, and no c");
+}
