@@ -8,7 +8,7 @@ use crate::settings::KEYS;
 pub(crate) enum Command {
     /// List every setting: name, default, range and meaning.
     ///
-    /// A setting is given as `--set name=value`, as environment variable POINTSMAN_<NAME>, or as a line of the TOML
+    /// A setting is given as `--set name=value`, as environment variable `POINTSMAN_NAME`, or as a line of the TOML
     /// file that `--config` names; the first of these that has it wins.
     Reference {
         /// Print JSON instead of a table.

@@ -126,13 +126,15 @@ fn build(directory: &Path, json: bool) -> Result<(), Failure> {
 fn example(name: Option<&str>, out: Option<PathBuf>) -> Result<(), Failure> {
     let examples = pointsman_plugin_host::examples();
     let Some(name) = name else {
-        return examples.iter().try_for_each(|example| Ok(output::line(&format!("{} ({})", example.name, example.kind))?));
+        return examples
+            .iter()
+            .try_for_each(|example| Ok(output::line(&format!("{} ({})", example.name, example.kind))?));
     };
     let found = examples.iter().find(|example| example.name == name);
     let found = found.ok_or_else(|| Failure::Refused(format!("there is no example `{name}`")))?;
     let path = out.unwrap_or_else(|| PathBuf::from(format!("{name}.wasm")));
     let refused = |error: std::io::Error| Failure::Refused(format!("{}: {error}", path.display()));
-    std::fs::write(&path, &found.bytes[..]).map_err(refused)?;
+    std::fs::write(&path, found.bytes).map_err(refused)?;
     Ok(output::line(&format!("wrote {}", path.display()))?)
 }
 
