@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{self, Failure};
+use crate::output::printable;
+
+/// Longest line that an error makes.
+const ERROR_CHARS_MAX: usize = 2_000;
 
 /// The hidden command that compiles a plugin from stdin to stdout.
 pub(crate) const COMPILE_CHILD: &str = "compile-child";
@@ -87,11 +91,17 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
         Failure::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
         Failure::Client(error) => match error.problem().map(serde_json::to_string) {
             Some(Ok(problem)) if json => eprintln!("{problem}"),
-            _ => eprintln!("pointsman: {error}"),
+            _ => eprintln!("pointsman: {}", one_line(error)),
         },
-        _ => eprintln!("pointsman: {failure}"),
+        _ => eprintln!("pointsman: {}", one_line(failure)),
     }
     ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
+}
+
+/// The text in one line, without what could move a terminal's cursor.
+fn one_line(text: &dyn std::fmt::Display) -> String {
+    let words: Vec<String> = text.to_string().split_whitespace().map(str::to_owned).collect();
+    printable(&words.join(" "), ERROR_CHARS_MAX)
 }
 
 #[cfg(test)]
@@ -141,6 +151,11 @@ mod tests {
             let words = std::iter::once("pointsman").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        assert_eq!(one_line(&"a\n  b\u{1b}[2J\t c"), "a b [2J c");
     }
 
     #[test]
