@@ -105,6 +105,8 @@ fn one_line(text: &dyn std::fmt::Display) -> String {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 

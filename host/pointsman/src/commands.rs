@@ -43,13 +43,19 @@ pub(crate) enum Failure {
 #[command(next_help_heading = "Server")]
 pub(crate) struct Connection {
     /// Base URL of any node.
-    #[arg(long, env = "POINTSMAN_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    #[arg(
+        long,
+        env = "POINTSMAN_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7070",
+        value_name = "URL"
+    )]
     pub(crate) url: String,
     /// API token; a server on this machine needs none until it has an operator token.
     #[arg(long, env = "POINTSMAN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     /// Tenant to work in.
-    #[arg(long, env = "POINTSMAN_TENANT", default_value = "default", value_name = "NAME")]
+    #[arg(long, env = "POINTSMAN_TENANT", hide_env_values = true, default_value = "default", value_name = "NAME")]
     pub(crate) tenant: String,
     /// Print JSON instead of tables.
     #[arg(long)]

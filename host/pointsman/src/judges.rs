@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pointsman_broker::error::Complaint;
 use pointsman_broker::ports::{BoxFuture, Builtin, Inspection, Judge, JudgeSpec, JudgeStats, Judges, LogLine};
-use pointsman_model::judge::{CallLimits, Column, Context, Failure, OnFailure, Plan, Target, Verdict};
-use pointsman_model::{BindingId, Generation, TenantId};
+use pointsman_model::TenantId;
+use pointsman_model::judge::{Column, Context, Failure, Plan, Target, Verdict};
 use pointsman_plugin_host::{Bound, BreakerState, Digest, Error, InitError, PluginHost, Spec};
 
 /// How long a batch waits for room among the plugin calls that wait.
@@ -26,24 +26,12 @@ impl SandboxJudges {
         Self { host }
     }
 
-    /// Runs `init` with an empty config. It may refuse that in words, but must come to an end.
+    /// Runs `init` with an empty config. It may refuse that in words, but must come to an end by itself.
     async fn smoke(&self, inspection: &pointsman_plugin_host::Inspection) -> Result<Option<String>, Complaint> {
-        let spec = Spec {
-            tenant: TenantId(0),
-            binding: BindingId(0),
-            generation: Generation(0),
-            digest: inspection.digest,
-            kind: inspection.kind,
-            config: Bytes::from_static(b"{}"),
-            limits: CallLimits::default(),
-            on_failure: OnFailure::Refuse,
-        };
-        match self.host.try_init(spec).await {
-            Ok(_) | Err(InitError::Refused(_) | InitError::Host(_)) => Ok(None),
-            Err(InitError::Stopped { failure: Failure::Trap, words }) => {
-                Ok(Some(format!("`init` trapped on the config {{}}, where it should answer with an error: {words}")))
-            }
-            Err(error) => Err(Complaint { code: "smoke".to_owned(), detail: error.to_string() }),
+        match self.host.smoke(TenantId(0), inspection.digest, inspection.kind).await {
+            Ok(()) => Ok(None),
+            Err(InitError::Host(reason)) => Ok(Some(format!("`init` was not tried: {reason}"))),
+            Err(error) => Err(Complaint { code: "smoke".to_owned(), detail: format!("on the config {{}}, {error}") }),
         }
     }
 }
@@ -206,7 +194,8 @@ fn port_level(level: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use pointsman_model::judge::Kind;
+    use pointsman_model::Generation;
+    use pointsman_model::judge::{CallLimits, Kind, OnFailure};
     use pointsman_plugin_host::HostConfig;
 
     use super::*;
