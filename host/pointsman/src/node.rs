@@ -24,7 +24,7 @@ use crate::cli::COMPILE_CHILD;
 use crate::judges::SandboxJudges;
 use crate::settings::Settings;
 
-pub(crate) use environment::{runtime, start_logging, stop_signal};
+pub(crate) use environment::{runtime, start_logging, stop_signal, warn_of_file_system};
 pub(crate) use error::Error;
 
 /// The number of a node alone.
@@ -61,7 +61,6 @@ impl Node {
         let address = listener.local_addr().map_err(|source| Error::Listener { listen, source })?;
         environment::raise_file_limit();
         environment::create_directory(data_dir)?;
-        environment::warn_of_file_system(data_dir);
 
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let lock = DirectoryLock::acquire(&*disk, data_dir)?;

@@ -49,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = node::runtime(&settings)?;
     runtime.block_on(async {
         let node = Node::start(&args.data_dir, args.listen, &settings).await.map_err(refused)?;
+        node::warn_of_file_system(&args.data_dir);
         tracing::info!(listen = %node.address(), data_dir = %args.data_dir.display(), "ready");
         node::stop_signal().await?;
         tracing::info!("stopping");

@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use pointsman_model::hash;
 use serde_json::{Value, json};
 
 use super::QUEUES;
 use super::input::Event;
-
-/// How long a native decision is measured.
-const MEASURE_FOR: Duration = Duration::from_millis(20);
+use super::measure::quickest_ns;
 
 /// The filters that fit the events, and how many events pass them.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,15 +90,11 @@ fn by_frequency<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 fn measure<T>(events: &[Event], decide: impl Fn(&Event) -> T) -> f64 {
-    let (started, mut decisions) = (Instant::now(), 0_u64);
-    while started.elapsed() < MEASURE_FOR {
+    quickest_ns(events.len(), || {
         for event in events {
             black_box(decide(black_box(event)));
         }
-        decisions += events.len() as u64;
-    }
-    let nanoseconds = started.elapsed().as_nanos() as f64 / decisions.max(1) as f64;
-    (nanoseconds * 10.0).round() / 10.0
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! What a plugin's decision costs in the sandbox once its instance is warm, at full batches.
+//! What a decision costs: natively, and in the sandbox once its instance is warm, at full batches.
+//!
+//! The quickest of many rounds counts: what else the machine does then stays out of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ use crate::sample::{self, Sample};
 
 /// How long is measured.
 const MEASURE_FOR: Duration = Duration::from_millis(50);
+/// Sandbox calls of one round.
+const ROUND_CALLS: usize = 8;
 /// Calls before, so that the instance is there and audited.
 const WARM_UP_CALLS: u32 = 3;
 
@@ -48,13 +52,20 @@ pub(super) fn sandbox_ns(
     for _ in 0..WARM_UP_CALLS {
         call().map_err(|error| refused(&error))?;
     }
-    let (started, mut calls) = (Instant::now(), 0_u64);
-    while started.elapsed() < MEASURE_FOR {
-        call().map_err(|error| refused(&error))?;
-        calls += 1;
+    let mut failure = None;
+    let ns = quickest_ns(ROUND_CALLS * samples.len(), || failure = (0..ROUND_CALLS).try_for_each(|_| call()).err());
+    failure.map_or(Ok(ns), |error| Err(refused(&error)))
+}
+
+/// Nanoseconds of one of the `decisions` that a round makes, in the quickest round.
+pub(super) fn quickest_ns(decisions: usize, mut round: impl FnMut()) -> f64 {
+    let (begun, mut quickest) = (Instant::now(), Duration::MAX);
+    while begun.elapsed() < MEASURE_FOR {
+        let started = Instant::now();
+        round();
+        quickest = quickest.min(started.elapsed());
     }
-    let decisions = calls.max(1) * samples.len() as u64;
-    Ok((started.elapsed().as_nanos() as f64 / decisions as f64 * 10.0).round() / 10.0)
+    (quickest.as_nanos() as f64 / decisions.max(1) as f64 * 10.0).round() / 10.0
 }
 
 /// As [`sandbox_ns`], on a thread that may be held up.
