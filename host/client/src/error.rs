@@ -61,6 +61,17 @@ impl Error {
             _ => None,
         }
     }
+
+    /// True if the same call may succeed later. A call that writes may have been done already where its outcome is not
+    /// known.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused(problem) => problem.retryable,
+            Self::Connect { .. } | Self::Broken { .. } | Self::Timeout { .. } => true,
+            Self::InvalidUrl { .. } | Self::InvalidRequest(_) | Self::Unexpected { .. } => false,
+        }
+    }
 }
 
 fn describe(problem: &Problem) -> String {

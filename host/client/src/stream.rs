@@ -107,15 +107,10 @@ impl TopicStream {
     async fn come_back(&mut self, error: Option<Error>) -> Result<(), Error> {
         const FAILURES_MAX: u32 = 5;
         if let Some(error) = error {
-            let passing = match &error {
-                Error::Refused(problem) => problem.retryable,
-                Error::Connect { .. } | Error::Broken { .. } | Error::Timeout { .. } => true,
-                _ => false,
-            };
             // Where nothing was ever given, the caller learns at once that nobody is there.
             let never_open = self.body.is_none() && self.failures == 0 && self.last_id.is_none();
             self.failures += 1;
-            if !passing || never_open || self.failures >= FAILURES_MAX {
+            if !error.is_passing() || never_open || self.failures >= FAILURES_MAX {
                 return Err(error);
             }
         }

@@ -1,6 +1,8 @@
 //! `pointsman consume`: leases messages of a group, prints them, acks them.
 
-use pointsman_api_types::lease::{Lease, LeaseInput, SettleItem, SettleOp, SettleStatus};
+use std::time::Duration;
+
+use pointsman_api_types::lease::{Lease, LeaseInput, SettleItem, SettleOp};
 use pointsman_api_types::message::Message;
 use pointsman_client::Tenant;
 use pointsman_model::limits;
@@ -10,6 +12,8 @@ use crate::output::{self, cell, printable};
 
 /// Long poll of `--follow`.
 const FOLLOW_WAIT_MS: u64 = 20_000;
+/// Wait of `--follow` before it asks again, where the server does not say.
+const RETRY_MS: u64 = 1_000;
 /// Characters of a payload that are shown on a terminal.
 const PAYLOAD_CHARS_MAX: usize = 200;
 
@@ -40,6 +44,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let tenant = args.connection.tenant()?;
     block_on(async {
         let mut left = args.max.unwrap_or(u64::MAX);
+        // A server that never answered is told at once; one that goes away is waited for.
+        let mut open = false;
         while left > 0 {
             let most = left.min(u64::from(limits::LEASE_MESSAGES_DEFAULT)) as u32;
             let input = LeaseInput {
@@ -48,7 +54,16 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 lease_ms: args.lease_ms,
                 ..LeaseInput::default()
             };
-            let leases = tenant.lease(&args.group, &input).await?;
+            let leases = match tenant.lease(&args.group, &input).await {
+                // Leases of a lost answer run out by themselves.
+                Err(error) if args.follow && error.is_passing() && (open || !is_absent(&error)) => {
+                    let wait_ms = error.problem().and_then(|problem| problem.retry_after_ms).unwrap_or(RETRY_MS);
+                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                    continue;
+                }
+                answer => answer?,
+            };
+            open = true;
             if leases.is_empty() && !args.follow {
                 return Ok(());
             }
@@ -67,6 +82,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     })
 }
 
+fn is_absent(error: &pointsman_client::Error) -> bool {
+    matches!(error, pointsman_client::Error::Connect { .. })
+}
+
 async fn ack(tenant: &Tenant, group: &str, leases: &[Lease]) -> Result<(), Failure> {
     let item = |lease: &Lease| SettleItem {
         receipt: lease.receipt.clone(),
@@ -76,7 +95,7 @@ async fn ack(tenant: &Tenant, group: &str, leases: &[Lease]) -> Result<(), Failu
         reason: None,
     };
     let results = tenant.settle(group, leases.iter().map(item).collect()).await?;
-    match results.iter().filter(|result| result.status != SettleStatus::Settled).count() {
+    match results.iter().filter(|result| result.status.failed()).count() {
         0 => Ok(()),
         late => Err(Failure::Refused(format!("{late} leases had ended before their ack; those messages come again"))),
     }
