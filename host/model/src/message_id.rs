@@ -39,9 +39,7 @@ impl MessageId {
         Some(Self {
             shard: ShardId(u16::from_le_bytes([raw[1], raw[2]])),
             term: Term(u64::from(u32::from_le_bytes([raw[3], raw[4], raw[5], raw[6]]))),
-            index: LogIndex(u64::from_le_bytes([
-                raw[7], raw[8], raw[9], raw[10], raw[11], raw[12], raw[13], raw[14],
-            ])),
+            index: LogIndex(u64::from_le_bytes([raw[7], raw[8], raw[9], raw[10], raw[11], raw[12], raw[13], raw[14]])),
             ordinal: Ordinal(u16::from_le_bytes([raw[15], raw[16]])),
         })
     }

@@ -48,7 +48,10 @@ impl Name {
     /// True for names that clients may not create.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        self.0.starts_with("pm.") || self.0.starts_with("pm-") || self.0.starts_with("pointsman") || &*self.0 == "builtin"
+        self.0.starts_with("pm.")
+            || self.0.starts_with("pm-")
+            || self.0.starts_with("pointsman")
+            || &*self.0 == "builtin"
     }
 
     /// The name as text.

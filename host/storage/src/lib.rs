@@ -28,7 +28,6 @@ mod slots;
 pub mod state;
 pub mod vote;
 
-
 #[cfg(test)]
 mod scratch;
 #[cfg(test)]

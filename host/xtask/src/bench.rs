@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Replace the table in docs/benchmarks.md.
     #[arg(long)]
     write: bool,
+    /// Measure this binary instead of building one.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// Extra `--set key=value` for the server.
     #[arg(long)]
     set: Vec<String>,
@@ -51,16 +54,12 @@ impl Options {
 
 /// Builds, measures, prints.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
-    build(root)?;
+    if options.binary.is_none() {
+        cargo(root, &["build", "--release", "-p", "pointsman"])?;
+    }
     let parent = options.dir.clone().unwrap_or_else(|| root.join("target"));
-    let scratch = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(parent)
-        .map_err(|e| e.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
+    let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(parent).map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let mut table = Table::default();
     baseline::measure(scratch.path(), options, &mut table)?;
     runtime.block_on(async {
@@ -72,56 +71,26 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     }
     let text = table.markdown(options);
     println!("{text}");
-    if options.write {
-        write(root, &text)
-    } else {
-        Ok(())
-    }
-}
-
-fn build(root: &Path) -> Result<(), String> {
-    cargo(root, &["build", "--release", "-p", "pointsman"])
+    if options.write { write(root, &text) } else { Ok(()) }
 }
 
 /// Nanoseconds a filter decision beside native Rust, from the plugin host's own example.
 fn decision(root: &Path, table: &mut Table) -> Result<(), String> {
     let output = Command::new("cargo")
-        .args([
-            "run",
-            "--release",
-            "--quiet",
-            "-p",
-            "pointsman-plugin-host",
-            "--example",
-            "decision",
-        ])
+        .args(["run", "--release", "--quiet", "-p", "pointsman-plugin-host", "--example", "decision"])
         .current_dir(root)
         .output()
         .map_err(|e| e.to_string())?;
     if !output.status.success() {
-        return Err(format!(
-            "decision: {}",
-            String::from_utf8_lossy(&output.stderr)
-        ));
+        return Err(format!("decision: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    table.appendix(
-        "Nanoseconds a decision",
-        &String::from_utf8_lossy(&output.stdout),
-    );
+    table.appendix("Nanoseconds a decision", &String::from_utf8_lossy(&output.stdout));
     Ok(())
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<(), String> {
-    let status = Command::new("cargo")
-        .args(arguments)
-        .current_dir(root)
-        .status()
-        .map_err(|e| e.to_string())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("cargo {} failed", arguments.join(" ")))
-    }
+    let status = Command::new("cargo").args(arguments).current_dir(root).status().map_err(|e| e.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("cargo {} failed", arguments.join(" "))) }
 }
 
 /// Replaces what lies between the two markers of the page.
@@ -130,11 +99,7 @@ fn write(root: &Path, text: &str) -> Result<(), String> {
     const END: &str = "<!-- end of figures -->";
     let page = root.join("docs/benchmarks.md");
     let old = std::fs::read_to_string(&page).map_err(|e| format!("{}: {e}", page.display()))?;
-    let (head, rest) = old
-        .split_once(BEGIN)
-        .ok_or("docs/benchmarks.md has lost its first marker")?;
-    let (_, tail) = rest
-        .split_once(END)
-        .ok_or("docs/benchmarks.md has lost its last marker")?;
+    let (head, rest) = old.split_once(BEGIN).ok_or("docs/benchmarks.md has lost its first marker")?;
+    let (_, tail) = rest.split_once(END).ok_or("docs/benchmarks.md has lost its last marker")?;
     std::fs::write(&page, format!("{head}{BEGIN}{text}{END}{tail}")).map_err(|e| e.to_string())
 }

@@ -17,37 +17,11 @@ pub(crate) fn verify(root: &Path) -> Result<(), String> {
     }
     let steps: [(&str, &[&str], &[(&str, &str)]); 4] = [
         ("format", &["fmt", "--all", "--check"], &[]),
-        (
-            "format of the plugins",
-            &[
-                "fmt",
-                "--all",
-                "--check",
-                "--manifest-path",
-                "plugins/Cargo.toml",
-            ],
-            &[],
-        ),
-        (
-            "clippy",
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "--deny",
-                "warnings",
-            ],
-            &[],
-        ),
+        ("format of the plugins", &["fmt", "--all", "--check", "--manifest-path", "plugins/Cargo.toml"], &[]),
+        ("clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[]),
         (
             "rustdoc",
-            &[
-                "doc",
-                "--workspace",
-                "--no-deps",
-                "--document-private-items",
-            ],
+            &["doc", "--workspace", "--no-deps", "--document-private-items"],
             &[("RUSTDOCFLAGS", "--deny warnings")],
         ),
     ];
@@ -57,11 +31,7 @@ pub(crate) fn verify(root: &Path) -> Result<(), String> {
             failed.push(name.to_owned());
         }
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("failed: {}", failed.join(", ")))
-    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
 }
 
 /// Formats, and lets clippy mend what it can.
@@ -69,14 +39,7 @@ pub(crate) fn fix(root: &Path) -> Result<(), String> {
     for arguments in [
         &["fmt", "--all"][..],
         &["fmt", "--all", "--manifest-path", "plugins/Cargo.toml"],
-        &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--fix",
-            "--allow-dirty",
-            "--allow-staged",
-        ],
+        &["clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"],
     ] {
         if !cargo(root, arguments, &[])? {
             return Err(format!("cargo {} failed", arguments.join(" ")));
@@ -88,15 +51,7 @@ pub(crate) fn fix(root: &Path) -> Result<(), String> {
 /// Runs the crash simulations of `storage` and `consensus` with `seeds` workloads.
 pub(crate) fn simulate(root: &Path, seeds: u32) -> Result<(), String> {
     let seeds = seeds.to_string();
-    let arguments = [
-        "test",
-        "--release",
-        "-p",
-        "pointsman-storage",
-        "-p",
-        "pointsman-consensus",
-        "crash",
-    ];
+    let arguments = ["test", "--release", "-p", "pointsman-storage", "-p", "pointsman-consensus", "crash"];
     if cargo(root, &arguments, &[("POINTSMAN_SIM_SEEDS", &seeds)])? {
         Ok(())
     } else {

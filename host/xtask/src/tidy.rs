@@ -28,41 +28,22 @@ const ROOT: &[&str] = &[
     "target",
 ];
 /// The only files that may hold `unsafe`.
-const UNSAFE: &[&str] = &[
-    "host/storage/src/mmap.rs",
-    "host/plugin-host/src/code_cache.rs",
-];
+const UNSAFE: &[&str] = &["host/storage/src/mmap.rs", "host/plugin-host/src/code_cache.rs"];
 /// Which of our crates each of our crates may depend on, tests aside.
 const EDGES: &[(&str, &[&str])] = &[
     ("pointsman-model", &[]),
     ("pointsman-storage", &["model"]),
     ("pointsman-state-machine", &["model"]),
     ("pointsman-broker", &["model", "state-machine"]),
-    (
-        "pointsman-consensus",
-        &["model", "storage", "state-machine", "broker"],
-    ),
+    ("pointsman-consensus", &["model", "storage", "state-machine", "broker"]),
     ("pointsman-peer", &["model"]),
     ("pointsman-plugin-host", &["model"]),
     ("pointsman-api-types", &[]),
-    (
-        "pointsman-api",
-        &["model", "broker", "state-machine", "api-types"],
-    ),
+    ("pointsman-api", &["model", "broker", "state-machine", "api-types"]),
     ("pointsman-client", &["api-types"]),
     (
         "pointsman",
-        &[
-            "model",
-            "storage",
-            "state-machine",
-            "broker",
-            "consensus",
-            "plugin-host",
-            "api-types",
-            "api",
-            "client",
-        ],
+        &["model", "storage", "state-machine", "broker", "consensus", "plugin-host", "api-types", "api", "client"],
     ),
     ("xtask", &[]),
     ("pointsman-plugin", &[]),
@@ -88,11 +69,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
 
 fn check_root(root: &Path, complaints: &mut Vec<String>) -> Result<(), String> {
     for entry in fs::read_dir(root).map_err(|e| e.to_string())? {
-        let name = entry
-            .map_err(|e| e.to_string())?
-            .file_name()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.map_err(|e| e.to_string())?.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') && !ROOT.contains(&name.as_str()) {
             complaints.push(format!("`{name}` does not belong at the root"));
         }
@@ -102,13 +79,7 @@ fn check_root(root: &Path, complaints: &mut Vec<String>) -> Result<(), String> {
 
 fn check_edges(root: &Path, complaints: &mut Vec<String>) -> Result<(), String> {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
-        .args([
-            "metadata",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--offline",
-        ])
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
         .current_dir(root)
         .output()
         .map_err(|e| e.to_string())?;
@@ -140,18 +111,10 @@ fn check_edges(root: &Path, complaints: &mut Vec<String>) -> Result<(), String> 
     Ok(())
 }
 
-fn check_sources(
-    root: &Path,
-    files: &[PathBuf],
-    complaints: &mut Vec<String>,
-) -> Result<(), String> {
+fn check_sources(root: &Path, files: &[PathBuf], complaints: &mut Vec<String>) -> Result<(), String> {
     let mut long = 0;
-    for file in files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|e| e == "rs"))
-    {
-        let text =
-            fs::read_to_string(root.join(file)).map_err(|e| format!("{}: {e}", file.display()))?;
+    for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "rs")) {
+        let text = fs::read_to_string(root.join(file)).map_err(|e| format!("{}: {e}", file.display()))?;
         let shown = file.display().to_string();
         if !text.starts_with("//!") {
             complaints.push(format!("{shown} does not open with `//!`"));
@@ -162,47 +125,28 @@ fn check_sources(
         let lines = text.lines().count();
         long += usize::from(lines > 300);
         if lines > FILE_LINES_MAX {
-            complaints.push(format!(
-                "{shown} has {lines} lines, more than {FILE_LINES_MAX}"
-            ));
+            complaints.push(format!("{shown} has {lines} lines, more than {FILE_LINES_MAX}"));
         }
         let says_unsafe = text.lines().any(|line| {
             let code = line.split("//").next().unwrap_or_default();
             code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
         });
-        if says_unsafe
-            && !UNSAFE.contains(&shown.as_str())
-            && shown.starts_with("host/")
-            && !shown.ends_with("tidy.rs")
+        if says_unsafe && !UNSAFE.contains(&shown.as_str()) && shown.starts_with("host/") && !shown.ends_with("tidy.rs")
         {
             complaints.push(format!("{shown} holds `unsafe`"));
         }
     }
     if long > LONG_FILES_MAX {
-        complaints.push(format!(
-            "{long} files have more than 300 lines, the ratchet stands at {LONG_FILES_MAX}"
-        ));
+        complaints.push(format!("{long} files have more than 300 lines, the ratchet stands at {LONG_FILES_MAX}"));
     }
     Ok(())
 }
 
 fn check_links(root: &Path, files: &[PathBuf], complaints: &mut Vec<String>) -> Result<(), String> {
-    for file in files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|e| e == "md"))
-    {
-        let text =
-            fs::read_to_string(root.join(file)).map_err(|e| format!("{}: {e}", file.display()))?;
-        let folder = root
-            .join(file)
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default();
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+    for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(root.join(file)).map_err(|e| format!("{}: {e}", file.display()))?;
+        let folder = root.join(file).parent().map(Path::to_path_buf).unwrap_or_default();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = link.split('#').next().unwrap_or_default();
             if target.is_empty() || target.contains("://") || target.contains(' ') {
                 continue;

@@ -12,12 +12,7 @@ const FILE_BYTES: u64 = 256 << 20;
 
 /// One row for each size that the broker writes at once.
 pub(crate) fn measure(scratch: &Path, options: &Options, table: &mut Table) -> Result<(), String> {
-    for (messages, bytes) in [
-        (1, 1 << 10),
-        (32, 32 << 10),
-        (100, 100 << 10),
-        (400, 400 << 10),
-    ] {
+    for (messages, bytes) in [(1, 1 << 10), (32, 32 << 10), (100, 100 << 10), (400, 400 << 10)] {
         let name = format!("baseline: write+fdatasync of {messages} × 1 KiB");
         if !options.wants("baseline") {
             continue;
@@ -26,12 +21,7 @@ pub(crate) fn measure(scratch: &Path, options: &Options, table: &mut Table) -> R
         for _ in 0..options.runs {
             runs.push(one(scratch, messages, bytes, options.length()).map_err(|e| e.to_string())?);
         }
-        table.row(
-            &name,
-            "messages",
-            Figure::median(runs),
-            "one thread, no broker",
-        );
+        table.row(&name, "messages", Figure::median(runs), "one thread, no broker");
     }
     Ok(())
 }

@@ -19,11 +19,8 @@ pub(crate) struct Answer<'a> {
 
 /// Builds the bytes of a request.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n",
-        body.len()
-    )
-    .into_bytes();
+    let mut bytes =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len()).into_bytes();
     for (name, value) in headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
@@ -35,65 +32,40 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 impl Connection {
     /// Connects without Nagle's delay.
     pub(crate) async fn open(address: &str) -> Result<Self, String> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|e| format!("{address}: {e}"))?;
+        let stream = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        Ok(Self {
-            stream,
-            buffer: Vec::with_capacity(256 << 10),
-        })
+        Ok(Self { stream, buffer: Vec::with_capacity(256 << 10) })
     }
 
     /// Sends a request and reads its answer.
     pub(crate) async fn call(&mut self, request: &[u8]) -> Result<Answer<'_>, String> {
-        self.stream
-            .write_all(request)
-            .await
-            .map_err(|e| e.to_string())?;
+        self.stream.write_all(request).await.map_err(|e| e.to_string())?;
         self.buffer.clear();
         let (head, status, length) = loop {
             self.fill().await?;
             if let Some(head) = find(&self.buffer, b"\r\n\r\n") {
                 let text = String::from_utf8_lossy(&self.buffer[..head]);
-                let status = text
-                    .get(9..12)
-                    .and_then(|s| s.parse().ok())
-                    .ok_or("no status")?;
+                let status = text.get(9..12).and_then(|s| s.parse().ok()).ok_or("no status")?;
                 let length = text
                     .lines()
                     .find_map(|line| {
-                        line.to_ascii_lowercase()
-                            .strip_prefix("content-length:")
-                            .map(str::trim)
-                            .map(str::to_owned)
+                        line.to_ascii_lowercase().strip_prefix("content-length:").map(str::trim).map(str::to_owned)
                     })
                     .ok_or("no content-length")?;
-                break (
-                    head + 4,
-                    status,
-                    length.parse::<usize>().map_err(|e| e.to_string())?,
-                );
+                break (head + 4, status, length.parse::<usize>().map_err(|e| e.to_string())?);
             }
         };
         while self.buffer.len() < head + length {
             self.fill().await?;
         }
-        Ok(Answer {
-            status,
-            body: &self.buffer[head..head + length],
-        })
+        Ok(Answer { status, body: &self.buffer[head..head + length] })
     }
 
     /// Like [`Self::call`], and an error for any status of 400 or more.
     pub(crate) async fn must(&mut self, request: &[u8]) -> Result<&[u8], String> {
         let answer = self.call(request).await?;
         if answer.status >= 400 {
-            return Err(format!(
-                "{}: {}",
-                answer.status,
-                String::from_utf8_lossy(answer.body)
-            ));
+            return Err(format!("{}: {}", answer.status, String::from_utf8_lossy(answer.body)));
         }
         Ok(answer.body)
     }
@@ -101,10 +73,7 @@ impl Connection {
     /// Sends a request whose answer never ends; its bytes come by [`Self::more`].
     pub(crate) async fn send(&mut self, request: &[u8]) -> Result<(), String> {
         self.buffer.clear();
-        self.stream
-            .write_all(request)
-            .await
-            .map_err(|e| e.to_string())
+        self.stream.write_all(request).await.map_err(|e| e.to_string())
     }
 
     /// The next bytes of an endless answer.
@@ -114,16 +83,8 @@ impl Connection {
     }
 
     async fn fill(&mut self) -> Result<(), String> {
-        let read = self
-            .stream
-            .read_buf(&mut self.buffer)
-            .await
-            .map_err(|e| e.to_string())?;
-        if read == 0 {
-            Err("the server closed the connection".into())
-        } else {
-            Ok(())
-        }
+        let read = self.stream.read_buf(&mut self.buffer).await.map_err(|e| e.to_string())?;
+        if read == 0 { Err("the server closed the connection".into()) } else { Ok(()) }
     }
 }
 

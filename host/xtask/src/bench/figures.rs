@@ -19,17 +19,8 @@ impl Figure {
     /// From the latencies of all calls, each of which carried `units`.
     pub(crate) fn of(mut latencies: Vec<Duration>, units: usize, elapsed: Duration) -> Self {
         latencies.sort_unstable();
-        let at = |q: f64| {
-            latencies
-                .get(((latencies.len() as f64 - 1.0) * q) as usize)
-                .copied()
-                .unwrap_or_default()
-        };
-        Self {
-            per_second: (latencies.len() * units) as f64 / elapsed.as_secs_f64(),
-            p50: at(0.5),
-            p99: at(0.99),
-        }
+        let at = |q: f64| latencies.get(((latencies.len() as f64 - 1.0) * q) as usize).copied().unwrap_or_default();
+        Self { per_second: (latencies.len() * units) as f64 / elapsed.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
     }
 
     /// The run whose rate is the median; its latencies go with it.
@@ -61,8 +52,7 @@ impl Table {
 
     /// Adds a block of text below the table.
     pub(crate) fn appendix(&mut self, title: &str, text: &str) {
-        self.appendices
-            .push(format!("\n{title}:\n\n```text\n{}\n```\n", text.trim_end()));
+        self.appendices.push(format!("\n{title}:\n\n```text\n{}\n```\n", text.trim_end()));
     }
 
     /// The whole page part.

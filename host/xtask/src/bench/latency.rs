@@ -25,16 +25,10 @@ enum Way {
 }
 
 /// Long poll and SSE.
-pub(crate) async fn measure(
-    root: &Path,
-    scratch: &Path,
-    options: &Options,
-    table: &mut Table,
-) -> Result<(), String> {
-    for (name, way) in [
-        ("publish→delivery at 1,000/s, long poll", Way::LongPoll),
-        ("publish→delivery at 1,000/s, SSE", Way::Stream),
-    ] {
+pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, table: &mut Table) -> Result<(), String> {
+    for (name, way) in
+        [("publish→delivery at 1,000/s, long poll", Way::LongPoll), ("publish→delivery at 1,000/s, SSE", Way::Stream)]
+    {
         if !options.wants(name) {
             continue;
         }
@@ -49,12 +43,7 @@ pub(crate) async fn measure(
             drop(server);
             std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
         }
-        table.row(
-            name,
-            "messages",
-            Figure::median(runs),
-            &format!("RSS {} MiB", memory.0),
-        );
+        table.row(name, "messages", Figure::median(runs), &format!("RSS {} MiB", memory.0));
     }
     Ok(())
 }
@@ -65,24 +54,12 @@ async fn one(address: &str, way: Way, length: Duration) -> Result<Figure, String
     let mut consumer = Connection::open(address).await?;
     let json = ("Content-Type", "application/json");
     let group = br#"{"topics":[{"topic":"bench"}],"start":"latest"}"#;
-    consumer
-        .must(&request(
-            "PUT",
-            "/v1/tenants/default/groups/bench",
-            &[json],
-            group,
-        ))
-        .await?;
+    consumer.must(&request("PUT", "/v1/tenants/default/groups/bench", &[json], group)).await?;
     let receive = tokio::spawn(receive(consumer, way, total, sent.clone()));
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut publishers = Vec::new();
     for first in 0..PUBLISHERS {
-        publishers.push(tokio::spawn(publish(
-            Connection::open(address).await?,
-            first,
-            total,
-            sent.clone(),
-        )));
+        publishers.push(tokio::spawn(publish(Connection::open(address).await?, first, total, sent.clone())));
     }
     for publisher in publishers {
         publisher.await.map_err(|e| e.to_string())??;
@@ -137,12 +114,7 @@ async fn receive(
         br#"{"max_messages":100,"wait_ms":5000}"#,
     );
     if way == Way::Stream {
-        let stream = request(
-            "GET",
-            "/v1/tenants/default/topics/bench/stream",
-            &[("Accept", "text/event-stream")],
-            b"",
-        );
+        let stream = request("GET", "/v1/tenants/default/topics/bench/stream", &[("Accept", "text/event-stream")], b"");
         connection.send(&stream).await?;
     }
     while latencies.len() < total as usize {
@@ -156,10 +128,7 @@ async fn receive(
             Way::Stream => {
                 let bytes = connection.more().await?;
                 let now = Instant::now();
-                let whole = bytes
-                    .iter()
-                    .rposition(|b| *b == b'\n')
-                    .map_or(0, |at| at + 1);
+                let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
                 note(&bytes[..whole], now, &mut latencies, &*sent.lock().await);
                 bytes.drain(..whole);
                 None
@@ -178,9 +147,7 @@ fn note(bytes: &[u8], now: Instant, latencies: &mut Vec<Duration>, sent: &[Optio
     while let Some(at) = find(rest, MARK) {
         rest = &rest[at + MARK.len()..];
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-        let number = std::str::from_utf8(&rest[..digits])
-            .ok()
-            .and_then(|text| text.parse::<usize>().ok());
+        let number = std::str::from_utf8(&rest[..digits]).ok().and_then(|text| text.parse::<usize>().ok());
         if let Some(due) = number.and_then(|number| sent.get(number).copied().flatten()) {
             latencies.push(now.saturating_duration_since(due));
         }

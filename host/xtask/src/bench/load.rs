@@ -16,21 +16,12 @@ const LEASE_CONNECTIONS: usize = 4;
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// All closed-loop figures, each against a fresh server.
-pub(crate) async fn measure(
-    root: &Path,
-    scratch: &Path,
-    options: &Options,
-    table: &mut Table,
-) -> Result<(), String> {
+pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, table: &mut Table) -> Result<(), String> {
     let text = body_text();
     let single = request(
         "POST",
         "/v1/tenants/default/topics/bench/messages",
-        &[
-            ("Content-Type", "text/plain"),
-            ("Pm-Tag", "push"),
-            ("Pm-Prop-repository", "octo/hello"),
-        ],
+        &[("Content-Type", "text/plain"), ("Pm-Tag", "push"), ("Pm-Prop-repository", "octo/hello")],
         text.as_bytes(),
     );
     let plain = "single publish, 64 connections, no selector";
@@ -38,20 +29,8 @@ pub(crate) async fn measure(
     let cases = [
         (plain, &single, SINGLE_CONNECTIONS, 1, false),
         (selected, &single, SINGLE_CONNECTIONS, 1, true),
-        (
-            "batch publish 100 × 1 KiB, frames",
-            &frames(&text),
-            BATCH_CONNECTIONS,
-            BATCH_MESSAGES,
-            false,
-        ),
-        (
-            "batch publish 100 × 1 KiB, JSON",
-            &batch(&text),
-            BATCH_CONNECTIONS,
-            BATCH_MESSAGES,
-            false,
-        ),
+        ("batch publish 100 × 1 KiB, frames", &frames(&text), BATCH_CONNECTIONS, BATCH_MESSAGES, false),
+        ("batch publish 100 × 1 KiB, JSON", &batch(&text), BATCH_CONNECTIONS, BATCH_MESSAGES, false),
     ];
     for (name, request, connections, messages, selector) in cases {
         if !options.wants(name) {
@@ -63,26 +42,12 @@ pub(crate) async fn measure(
             let data = scratch.join(format!("load-{run}"));
             let server = Server::start(root, &data, options).await?;
             topic(&server, selector).await?;
-            runs.push(
-                closed_loop(
-                    &server.address,
-                    request,
-                    connections,
-                    messages,
-                    options.length(),
-                )
-                .await?,
-            );
+            runs.push(closed_loop(&server.address, request, connections, messages, options.length()).await?);
             memory = server.memory_mib();
             drop(server);
             std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
         }
-        table.row(
-            name,
-            "messages",
-            Figure::median(runs),
-            &format!("RSS {} MiB, most {} MiB", memory.0, memory.1),
-        );
+        table.row(name, "messages", Figure::median(runs), &format!("RSS {} MiB, most {} MiB", memory.0, memory.1));
     }
     if options.wants("lease+ack") {
         lease_and_ack(root, scratch, options, table).await?;
@@ -93,25 +58,11 @@ pub(crate) async fn measure(
 /// A topic of four queues named `bench`, with the demo's selector if asked for.
 pub(crate) async fn topic(server: &Server, selector: bool) -> Result<(), String> {
     let mut connection = Connection::open(&server.address).await?;
-    connection
-        .must(&request(
-            "PUT",
-            "/v1/tenants/default/topics/bench",
-            &[JSON],
-            b"{}",
-        ))
-        .await?;
+    connection.must(&request("PUT", "/v1/tenants/default/topics/bench", &[JSON], b"{}")).await?;
     if selector {
         server.upload_example("route-by-repository")?;
         let binding = br#"{"slot":"selector","topic":"bench","plugin":"route-by-repository","version":"1.0.0","config":{"property":"repository"}}"#;
-        connection
-            .must(&request(
-                "PUT",
-                "/v1/tenants/default/bindings/bench-selector",
-                &[JSON],
-                binding,
-            ))
-            .await?;
+        connection.must(&request("PUT", "/v1/tenants/default/bindings/bench-selector", &[JSON], binding)).await?;
     }
     Ok(())
 }
@@ -145,12 +96,7 @@ async fn closed_loop(
     Ok(Figure::of(latencies, messages, start.elapsed()))
 }
 
-async fn lease_and_ack(
-    root: &Path,
-    scratch: &Path,
-    options: &Options,
-    table: &mut Table,
-) -> Result<(), String> {
+async fn lease_and_ack(root: &Path, scratch: &Path, options: &Options, table: &mut Table) -> Result<(), String> {
     let mut runs = Vec::new();
     let mut memory = (0, 0);
     for run in 0..options.runs {
@@ -159,14 +105,7 @@ async fn lease_and_ack(
         topic(&server, false).await?;
         let mut connection = Connection::open(&server.address).await?;
         let group = br#"{"topics":[{"topic":"bench"}],"start":"earliest","max_inflight":10000}"#;
-        connection
-            .must(&request(
-                "PUT",
-                "/v1/tenants/default/groups/bench",
-                &[JSON],
-                group,
-            ))
-            .await?;
+        connection.must(&request("PUT", "/v1/tenants/default/groups/bench", &[JSON], group)).await?;
         let batch = frames(&body_text());
         for _ in 0..options.seconds * 1_000 {
             connection.must(&batch).await?;
@@ -176,10 +115,7 @@ async fn lease_and_ack(
         drop(server);
         std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
     }
-    let remark = format!(
-        "100 a call, JSON, 1 KiB bodies; latency is of a lease and its settle; RSS {} MiB",
-        memory.0
-    );
+    let remark = format!("100 a call, JSON, 1 KiB bodies; latency is of a lease and its settle; RSS {} MiB", memory.0);
     table.row("lease+ack", "messages", Figure::median(runs), &remark);
     Ok(())
 }
@@ -235,25 +171,11 @@ pub(crate) fn settle_all(answer: &[u8]) -> Option<(Vec<u8>, usize)> {
         leased += 1;
     }
     body.extend_from_slice(b"]}");
-    (leased > 0).then(|| {
-        (
-            request(
-                "POST",
-                "/v1/tenants/default/groups/bench/settle",
-                &[JSON],
-                &body,
-            ),
-            leased,
-        )
-    })
+    (leased > 0).then(|| (request("POST", "/v1/tenants/default/groups/bench/settle", &[JSON], &body), leased))
 }
 
 fn body_text() -> String {
-    "The quick brown fox jumps over the lazy dog. "
-        .chars()
-        .cycle()
-        .take(BODY_BYTES)
-        .collect()
+    "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(BODY_BYTES).collect()
 }
 
 fn frames(text: &str) -> Vec<u8> {
@@ -270,19 +192,11 @@ fn frames(text: &str) -> Vec<u8> {
 
 fn batch(text: &str) -> Vec<u8> {
     let message = format!(r#"{{"data":"{text}","tag":"push"}}"#);
-    let body = format!(
-        r#"{{"messages":[{}]}}"#,
-        vec![message; BATCH_MESSAGES].join(",")
-    );
+    let body = format!(r#"{{"messages":[{}]}}"#, vec![message; BATCH_MESSAGES].join(","));
     publish("application/vnd.pointsman.batch+json", body.as_bytes())
 }
 
 fn publish(content_type: &str, body: &[u8]) -> Vec<u8> {
     let headers = [("Content-Type", content_type), ("Prefer", "return=minimal")];
-    request(
-        "POST",
-        "/v1/tenants/default/topics/bench/messages",
-        &headers,
-        body,
-    )
+    request("POST", "/v1/tenants/default/topics/bench/messages", &headers, body)
 }

@@ -19,38 +19,22 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a free port and waits until it is ready.
     pub(crate) async fn start(root: &Path, data: &Path, options: &Options) -> Result<Self, String> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .map_err(|e| e.to_string())?
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?.port();
         let address = format!("127.0.0.1:{port}");
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let binary = target.join("release/pointsman");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let binary = options.binary.clone().unwrap_or_else(|| target.join("release/pointsman"));
         let mut command = Command::new(&binary);
-        command
-            .args(["serve", "--listen", &address, "--data-dir"])
-            .arg(data);
+        command.args(["serve", "--listen", &address, "--data-dir"]).arg(data);
         for set in &options.set {
             command.args(["--set", set]);
         }
-        let child = command
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| format!("{}: {e}", binary.display()))?;
-        let server = Self {
-            child,
-            address,
-            binary,
-        };
+        let child = command.stderr(Stdio::null()).spawn().map_err(|e| format!("{}: {e}", binary.display()))?;
+        let server = Self { child, address, binary };
         let start = Instant::now();
         let ready = request("GET", "/health/ready", &[], b"");
         loop {
             if let Ok(mut connection) = Connection::open(&server.address).await
-                && connection
-                    .call(&ready)
-                    .await
-                    .is_ok_and(|answer| answer.status == 200)
+                && connection.call(&ready).await.is_ok_and(|answer| answer.status == 200)
             {
                 return Ok(server);
             }
@@ -84,20 +68,12 @@ impl Server {
 
     /// Resident memory, MiB: now, and the most so far.
     pub(crate) fn memory_mib(&self) -> (u64, u64) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let field = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace()
-                .nth(1)?
-                .parse::<u64>()
-                .ok()
-                .map(|kib| kib >> 10)
+            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib >> 10)
         };
-        (
-            field("VmRSS:").unwrap_or_default(),
-            field("VmHWM:").unwrap_or_default(),
-        )
+        (field("VmRSS:").unwrap_or_default(), field("VmHWM:").unwrap_or_default())
     }
 }
 
