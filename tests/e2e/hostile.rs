@@ -29,7 +29,7 @@ impl Filter for Misbehave {
             }
             if self.0.contains("grow") {
                 let mut hoard: Vec<Vec<u8>> = Vec::new();
-                loop { hoard.push(std::hint::black_box(vec![1; 1 << 20])); }
+                loop { hoard.push(std::hint::black_box(Vec::with_capacity(1 << 20))); }
             }
             if self.0.contains("own") {
                 return message.fail("cannot say");
@@ -79,7 +79,7 @@ fn upload(server: &Server) {
 fn delivered(server: &Server, group: &str, what: &str, on_failure: &str) -> (Vec<String>, Value) {
     let binding = json!({
         "slot": "filter", "group": group, "topic": "orders", "plugin": "misbehave", "version": "1.0.0",
-        "config": {"do": what}, "on_failure": on_failure, "limits": {"wall_ms": 20},
+        "config": {"do": what}, "on_failure": on_failure, "limits": {"wall_ms": 500},
     });
     server.json("PUT", &format!("{T}/bindings/{group}-filter"), &binding).expect(201);
     for tag in ["yes", "poison", "no", "yes"] {
@@ -106,7 +106,7 @@ fn each_kind_of_misbehaviour_meets_its_policy_and_is_counted() {
     server.group("quiet", &json!({"topics": [{"topic": "orders", "filter": {"tags": "yes"}}], "start": "earliest"}));
     for (what, policy, classes) in [
         ("loop", "deliver", &["fuel", "timeout"][..]),
-        ("grow", "deliver", &["memory", "trap"]),
+        ("grow", "deliver", &["memory"]),
         ("trap", "skip", &["trap"]),
         ("own", "skip", &[]),
     ] {

@@ -5,6 +5,9 @@ use std::process::Command;
 
 use crate::tidy;
 
+/// A check's name, the arguments of cargo, and what is set in its environment.
+type Step = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
 /// Runs every check and reports all that fail.
 pub(crate) fn verify(root: &Path) -> Result<(), String> {
     let mut failed = Vec::new();
@@ -15,7 +18,7 @@ pub(crate) fn verify(root: &Path) -> Result<(), String> {
     if !complaints.is_empty() {
         failed.push(format!("tidy ({})", complaints.len()));
     }
-    let steps: [(&str, &[&str], &[(&str, &str)]); 4] = [
+    let steps: [Step; 4] = [
         ("format", &["fmt", "--all", "--check"], &[]),
         ("format of the plugins", &["fmt", "--all", "--check", "--manifest-path", "plugins/Cargo.toml"], &[]),
         ("clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"], &[]),

@@ -122,14 +122,14 @@ async fn receive(
             Way::LongPoll => {
                 let answer = connection.must(&lease).await?;
                 let now = Instant::now();
-                note(answer, now, &mut latencies, &*sent.lock().await);
+                note(answer, now, &mut latencies, &sent.lock().await);
                 settle_all(answer)
             }
             Way::Stream => {
                 let bytes = connection.more().await?;
                 let now = Instant::now();
                 let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-                note(&bytes[..whole], now, &mut latencies, &*sent.lock().await);
+                note(&bytes[..whole], now, &mut latencies, &sent.lock().await);
                 bytes.drain(..whole);
                 None
             }
