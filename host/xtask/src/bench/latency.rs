@@ -1,11 +1,8 @@
 //! Open-loop latency: 1,000 publishes a second, and the time until each is in the consumer's hands.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use tokio::sync::Mutex;
-use tokio::time::MissedTickBehavior;
 
 use super::Options;
 use super::connection::{Connection, find, request};
@@ -16,6 +13,9 @@ use super::server::Server;
 const RATE_PER_S: u64 = 1_000;
 const PUBLISHERS: u64 = 8;
 const MARK: &[u8] = b"\"data\":\"#";
+
+/// When each message was due.
+type Sent = Mutex<Vec<Option<Instant>>>;
 
 /// How a consumer gets its messages.
 #[derive(Clone, Copy, PartialEq)]
@@ -57,9 +57,11 @@ async fn one(address: &str, way: Way, length: Duration) -> Result<Figure, String
     consumer.must(&request("PUT", "/v1/tenants/default/groups/bench", &[json], group)).await?;
     let receive = tokio::spawn(receive(consumer, way, total, sent.clone()));
     tokio::time::sleep(Duration::from_millis(200)).await;
+    let start = Instant::now() + Duration::from_millis(10);
     let mut publishers = Vec::new();
     for first in 0..PUBLISHERS {
-        publishers.push(tokio::spawn(publish(Connection::open(address).await?, first, total, sent.clone())));
+        let (address, sent) = (address.to_owned(), sent.clone());
+        publishers.push(tokio::task::spawn_blocking(move || publish(&address, first, total, start, &sent)));
     }
     for publisher in publishers {
         publisher.await.map_err(|e| e.to_string())??;
@@ -71,20 +73,13 @@ async fn one(address: &str, way: Way, length: Duration) -> Result<Figure, String
     Ok(Figure::of(latencies, 1, length))
 }
 
-async fn publish(
-    mut connection: Connection,
-    first: u64,
-    total: u64,
-    sent: Arc<Mutex<Vec<Option<Instant>>>>,
-) -> Result<(), String> {
-    let mut ticks = tokio::time::interval_at(
-        tokio::time::Instant::now() + Duration::from_micros(first * 1_000_000 / RATE_PER_S),
-        Duration::from_micros(PUBLISHERS * 1_000_000 / RATE_PER_S),
-    );
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut number = first;
-    while number < total {
-        let due = ticks.tick().await;
+/// Publishes every eighth message at its time. A thread of its own: the timers of a runtime are a millisecond coarse.
+fn publish(address: &str, first: u64, total: u64, start: Instant, sent: &Sent) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let mut connection = runtime.block_on(Connection::open(address))?;
+    for number in (first..total).step_by(PUBLISHERS as usize) {
+        let due = start + Duration::from_micros(number * 1_000_000 / RATE_PER_S);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let body = format!("#{number}#{}", "x".repeat(1_000));
         let bytes = request(
             "POST",
@@ -93,19 +88,13 @@ async fn publish(
             body.as_bytes(),
         );
         // The clock starts when the message was due, so a stalled server cannot hide behind a stalled client.
-        sent.lock().await[number as usize] = Some(due.into_std());
-        connection.must(&bytes).await?;
-        number += PUBLISHERS;
+        sent.lock().map_err(|e| e.to_string())?[number as usize] = Some(due);
+        runtime.block_on(connection.must(&bytes))?;
     }
     Ok(())
 }
 
-async fn receive(
-    mut connection: Connection,
-    way: Way,
-    total: u64,
-    sent: Arc<Mutex<Vec<Option<Instant>>>>,
-) -> Result<Vec<Duration>, String> {
+async fn receive(mut connection: Connection, way: Way, total: u64, sent: Arc<Sent>) -> Result<Vec<Duration>, String> {
     let mut latencies = Vec::with_capacity(total as usize);
     let lease = request(
         "POST",
@@ -122,14 +111,14 @@ async fn receive(
             Way::LongPoll => {
                 let answer = connection.must(&lease).await?;
                 let now = Instant::now();
-                note(answer, now, &mut latencies, &sent.lock().await);
+                note(answer, now, &mut latencies, &sent)?;
                 settle_all(answer)
             }
             Way::Stream => {
                 let bytes = connection.more().await?;
                 let now = Instant::now();
                 let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-                note(&bytes[..whole], now, &mut latencies, &sent.lock().await);
+                note(&bytes[..whole], now, &mut latencies, &sent)?;
                 bytes.drain(..whole);
                 None
             }
@@ -142,7 +131,8 @@ async fn receive(
 }
 
 /// Notes the latency of every numbered message in `bytes`.
-fn note(bytes: &[u8], now: Instant, latencies: &mut Vec<Duration>, sent: &[Option<Instant>]) {
+fn note(bytes: &[u8], now: Instant, latencies: &mut Vec<Duration>, sent: &Sent) -> Result<(), String> {
+    let sent = sent.lock().map_err(|e| e.to_string())?;
     let mut rest = bytes;
     while let Some(at) = find(rest, MARK) {
         rest = &rest[at + MARK.len()..];
@@ -152,4 +142,5 @@ fn note(bytes: &[u8], now: Instant, latencies: &mut Vec<Duration>, sent: &[Optio
             latencies.push(now.saturating_duration_since(due));
         }
     }
+    Ok(())
 }
