@@ -51,6 +51,7 @@ mod progress;
 mod raft_types;
 mod recovery;
 mod reply;
+mod runtime;
 mod shard;
 mod snapshot;
 mod sync_times;

@@ -50,7 +50,7 @@ impl openraft::RaftTypeConfig for Types {
     type Vote = openraft::Vote<LeaderId>;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = openraft::TokioRuntime;
+    type AsyncRuntime = crate::runtime::Runtime;
     type Responder<T>
         = Reply<T>
     where

@@ -14,11 +14,6 @@ mod sample;
 mod scaffold;
 mod settings;
 
-/// A publish makes some dozens of small allocations on one thread and frees many of them on another; with the C library's
-/// allocator that was an eighth of its CPU time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> std::process::ExitCode {
     cli::main()
 }
