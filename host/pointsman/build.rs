@@ -12,7 +12,7 @@ fn main() {
         println!("cargo::rerun-if-changed={}", head.display());
     }
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-env=POINTSMAN_COMMIT={}", commit(&manifest).unwrap_or_else(|| "unknown".to_owned()));
+    println!("cargo::rustc-env=BUILD_COMMIT={}", commit(&manifest).unwrap_or_else(|| "unknown".to_owned()));
 }
 
 /// The commit of the checkout, if there is one and git is there.

@@ -154,7 +154,7 @@ fn api_config(shards: &Arc<pointsman_consensus::Node>, shutdown: &CancellationTo
     });
     ApiConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: env!("POINTSMAN_COMMIT").to_owned(),
+        commit: env!("BUILD_COMMIT").to_owned(),
         feature_level: FEATURE_LEVEL,
         node_id: NODE_ID,
         shutdown: shutdown.clone(),

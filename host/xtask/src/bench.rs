@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the release binary under load, each figure beside its baseline in the same run.
+//! `xtask bench`: the release binary under load, each figure beside its baseline in the same run. Run it in release
+//! itself (`cargo run --release -p xtask -- bench`), or the load costs more than the server.
 //!
 //! The load comes from this process: one thread, raw sockets, requests built once. Server and load share the machine,
 //! so what is printed is what a box with that many cores does in all. Every figure is the median of `--runs` runs.
@@ -95,7 +96,7 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<(), String> {
 
 /// Replaces what lies between the two markers of the page.
 fn write(root: &Path, text: &str) -> Result<(), String> {
-    const BEGIN: &str = "<!-- figures: written by `cargo xtask bench --write` -->\n";
+    const BEGIN: &str = "<!-- figures: written by `xtask bench --write` -->\n";
     const END: &str = "<!-- end of figures -->";
     let page = root.join("docs/benchmarks.md");
     let old = std::fs::read_to_string(&page).map_err(|e| format!("{}: {e}", page.display()))?;
