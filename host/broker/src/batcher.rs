@@ -30,9 +30,8 @@ use entry::{Mark, OpenEntry, Waiter};
 use crate::error::Error;
 use crate::ports::{Committed, Proposal, ProposeError, Shard};
 
-/// Entries under way past which small ones collect: one is on the disk, one is behind it, and the rest are on their way
-/// there or back. With two, 64 callers moved in step and the processors waited for the disk.
-const ENTRIES_PIPELINED_MAX: usize = 4;
+/// Entries under way past which small ones collect: one is on the disk, the next is behind it. Four were no faster.
+const ENTRIES_PIPELINED_MAX: usize = 2;
 
 /// Proposes the entries of one shard.
 pub(crate) struct Batcher {
