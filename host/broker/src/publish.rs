@@ -3,7 +3,7 @@
 //! 1. Limits of the call, the tenant's home, the term this node leads in.
 //! 2. Where each message goes: [`place`] for what needs no judge, the topic's worker ([`topic`]) where a [`selector`]
 //!    is bound. One worker a topic, so judging keeps the order of arrival.
-//! 3. The records go into an entry ([`write`]); refused as stale they are decided again.
+//! 3. The records go into an entry ([`mod@write`]); refused as stale they are decided again.
 //! 4. The outcomes become receipts.
 
 mod job;

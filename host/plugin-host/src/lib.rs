@@ -2,7 +2,7 @@
 //!
 //! The contract is `wit/` at the root of the repository. The way of a component through this crate:
 //!
-//! 1. [`inspect`] looks at uploaded bytes: a component of one of our worlds, that imports nothing but `log`?
+//! 1. [`fn@inspect`] looks at uploaded bytes: a component of one of our worlds, that imports nothing but `log`?
 //! 2. [`PluginHost::compile`] makes code of it, in a child process with limits, and keeps the code on disk.
 //! 3. [`PluginHost::try_init`] hands it a binding's config and gets its [`pointsman_model::judge::Plan`]: the
 //!    fields it wants to see.

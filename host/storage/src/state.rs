@@ -2,7 +2,7 @@
 //!
 //! The log is the state's only journal (`DESIGN.md` §4). [`StateStore::write`] inserts one entry's changes and
 //! makes them visible at once; they reach the disk later, and never before this node has fsynced the entry
-//! itself. So after a crash the state is *some earlier entry's* state, says which one ([`StateStore::applied`]),
+//! itself. So after a crash the state is *some earlier entry's* state, says which one ([`Read::applied`]),
 //! and the log gives back the rest.
 //!
 //! | module | holds |

@@ -1,3 +1,5 @@
+//! Tests of the topic stream: what resumes, what ends it.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -1,3 +1,5 @@
+//! Tests of the settings: where they come from, which are refused.
+
 use super::*;
 
 fn load(file: Option<&str>, environment: &[(&str, &str)], flags: &[&str]) -> Result<Settings, String> {

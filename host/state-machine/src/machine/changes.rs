@@ -20,7 +20,7 @@ pub(super) struct Changes {
     pub(super) queue: Vec<QueueAppend>,
     pub(super) keys: Vec<KeyAppend>,
     pub(super) config_changed: bool,
-    /// Rows whose value is known. What follows is added by [`Self::into_rows`].
+    /// Rows whose value is known. What follows from the typed state is added at the end.
     rows: Rows,
     /// Queues whose ends differ.
     pub(super) queues: BTreeSet<(TopicId, QueueId)>,
