@@ -21,13 +21,15 @@ pub const HEADER_BYTES: usize = 48;
 pub const VERSION: u8 = 1;
 /// This record and the next belong to one unit: all applied or none.
 pub const FLAG_UNIT_CONTINUES: u16 = 1;
+/// This record is another target of the message before it: a duplicate if that one is.
+pub const FLAG_SAME_MESSAGE: u16 = 2;
 
 /// The fixed part of a record that is not a length or a checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Which command this is; see [`kind`].
     pub kind: u8,
-    /// [`FLAG_UNIT_CONTINUES`] or 0.
+    /// [`FLAG_UNIT_CONTINUES`] and [`FLAG_SAME_MESSAGE`].
     pub flags: u16,
     /// Whose it is.
     pub tenant: TenantId,
@@ -47,12 +49,28 @@ pub struct Header {
 pub mod kind {
     /// A message becomes visible.
     pub const PUBLISH: u8 = 1;
+    /// A message is kept and not visible yet: delayed, or half of a transaction.
+    pub const PUBLISH_PARKED: u8 = 2;
+    /// A message becomes visible again or at last; its head names the record it comes from.
+    pub const PUBLISH_FROM: u8 = 3;
     /// Leases end: acked, nacked.
     pub const SETTLE: u8 = 4;
     /// Leases ran out.
     pub const EXPIRE: u8 = 5;
+    /// Leases of a group that keeps order.
+    pub const GRANT: u8 = 6;
     /// A filter refused a range of offsets.
     pub const SKIP: u8 = 7;
+    /// A transaction gets its verdict.
+    pub const TRANSACTION_RESOLVE: u8 = 8;
+    /// A transaction was asked about and stays open.
+    pub const TRANSACTION_CHECKED: u8 = 9;
+    /// A delayed message is cancelled, or due at another time.
+    pub const TIMER_CHANGE: u8 = 10;
+    /// A group's positions move.
+    pub const SEEK: u8 = 11;
+    /// All stored messages of a topic go.
+    pub const PURGE: u8 = 12;
     /// A configuration object is created or replaced.
     pub const CONFIG_PUT: u8 = 14;
     /// A configuration object goes.
@@ -61,6 +79,8 @@ pub mod kind {
     pub const PLUGIN_CHUNK: u8 = 16;
     /// A plugin version becomes usable.
     pub const PLUGIN_COMMIT: u8 = 17;
+    /// Dead letters are deleted, or given to their group again.
+    pub const DEAD_LETTER_CHANGE: u8 = 20;
 }
 
 /// A record whose checksums hold.

@@ -34,6 +34,75 @@ pub struct PublishHead<'a> {
     pub judged: Vec<Judged>,
     /// Set when a selector sent the message from another topic: that topic, whose generation is fenced too.
     pub source: Option<Source>,
+    /// Under which key it is stored once.
+    #[serde(borrow)]
+    pub dedup: Option<Dedup<'a>>,
+    /// Set in a `publish-parked` record: what it waits for.
+    pub park: Option<Park>,
+    /// Set in a `publish-from` record: where the message was before.
+    pub origin: Option<Origin>,
+}
+
+/// The key under which a message is stored once within its topic's window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dedup<'a> {
+    /// The key: the producer's, or the one a plugin named.
+    pub key: &'a str,
+    /// Who named it. Their keys do not meet.
+    pub by: DedupBy,
+    /// xxh3-128 of the payload.
+    pub fingerprint: u128,
+    /// How long the key is remembered, from the store time on.
+    pub window_ms: u64,
+}
+
+/// Who named a dedup key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DedupBy {
+    /// The producer. The same key with another payload is a mistake and refused.
+    Producer,
+    /// The topic's plugin. Its word alone says what is the same.
+    Plugin,
+}
+
+/// What a parked message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Park {
+    /// A time, ms.
+    Until(u64),
+    /// The verdict of the transaction whose first record has this ordinal in the same entry.
+    Half(u16),
+}
+
+/// Where a `publish-from` message was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The record it is a copy of.
+    pub place: Place,
+    /// Why it is appended again.
+    pub cause: Cause,
+}
+
+/// A record's place in its shard's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// Term of the entry.
+    pub term: u64,
+    /// Index of the entry.
+    pub index: u64,
+    /// The record's place in it.
+    pub ordinal: u16,
+}
+
+/// Why a stored message is appended again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// Its time has come. It keeps its id.
+    Timer,
+    /// Its transaction is committed. It keeps its id.
+    Commit,
+    /// A dead letter goes to its topic again, as a new message. Holds the group.
+    Redrive(u32),
 }
 
 /// How the queue of a message was chosen.

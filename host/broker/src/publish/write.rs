@@ -119,6 +119,9 @@ fn write(writer: &mut RecordWriter<'_>, job: &Job, placed: &Placed, continues: b
         placement: placed.placement,
         judged: placed.judged.into_iter().collect(),
         source: None,
+        dedup: None,
+        park: None,
+        origin: None,
     };
     for (at, spot) in spots.iter().enumerate() {
         let unit = continues || at + 1 < spots.len();

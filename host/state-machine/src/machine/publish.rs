@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::entry::{Entry, Placed, decode};
 use super::{EntryMeta, KeyAppend, QueueAppend};
-use crate::command::{Judged, Placement, Source};
+use crate::command::{Dedup, Judged, Origin, Park, Placement, Source};
 use crate::error::Error;
 use crate::outcome::{Outcome, Published, Refusal};
 use crate::table;
@@ -148,6 +148,10 @@ struct Head<'a> {
     _placement: Placement,
     _judged: Passed<Judged>,
     source: Option<Source>,
+    #[serde(borrow)]
+    _dedup: Option<Dedup<'a>>,
+    _park: Option<Park>,
+    _origin: Option<Origin>,
 }
 
 /// Hashes of the keys, in order.

@@ -20,6 +20,9 @@ fn full_head() -> PublishHead<'static> {
         placement: Placement::Selector,
         judged: vec![Judged { binding: 1, generation: 1 }],
         source: None,
+        dedup: None,
+        park: None,
+        origin: None,
     }
 }
 
