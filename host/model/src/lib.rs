@@ -8,6 +8,7 @@
 //! | [`ids`] | newtypes for the numbers of FORMATS: shard, tenant, topic, offset, position, … |
 //! | [`name`] | names clients choose, and what is refused |
 //! | [`message_id`] | the opaque id of a message |
+//! | [`transaction_id`] | the opaque id of a transaction |
 //! | [`time`] | timestamps, the clock seam and the leader's stamps |
 //! | [`hash`] | the one hash and the one fingerprint |
 //! | [`record`] | the bytes of one record inside a log frame |
@@ -28,6 +29,7 @@ pub mod queue_entry;
 pub mod record;
 pub mod retry;
 pub mod time;
+pub mod transaction_id;
 
 pub use ids::{
     Attempt, BindingId, Generation, GroupId, LogIndex, LogPosition, Ordinal, PluginVersionId, QueueId, QueueOffset,
@@ -36,3 +38,4 @@ pub use ids::{
 pub use message_id::MessageId;
 pub use name::Name;
 pub use time::Timestamp;
+pub use transaction_id::TransactionId;

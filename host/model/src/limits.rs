@@ -92,6 +92,34 @@ pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 600_000;
 pub const DEDUP_WINDOW_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Longest idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Default time from a prepared transaction to its first check.
+pub const CHECK_AFTER_MS_DEFAULT: u64 = 6_000;
+/// Default time between two checks of a transaction, and from the last one to its end.
+pub const CHECK_INTERVAL_MS_DEFAULT: u64 = 30_000;
+/// Default checks of a transaction before it expires.
+pub const CHECKS_DEFAULT: u16 = 15;
+/// Most checks of a transaction.
+pub const CHECKS_MAX: u16 = 1_000;
+/// How long a resolved transaction is remembered, and how long an operator may overrule the end of an expired one.
+pub const TRANSACTION_KEPT_MS: u64 = 3 * 24 * 3_600_000;
+/// Old transactions that each new one forgets.
+pub const TRANSACTIONS_FORGOTTEN_MAX: usize = 2;
+/// Transactions that one page of a list looks at.
+pub const TRANSACTIONS_VISITED_MAX: usize = 10_000;
+/// Checks that fell due and are seen to at once.
+pub const CHECKS_AT_ONCE_MAX: usize = 1_000;
+/// Checks of one tenant that wait for a producer of their group; the oldest goes first.
+pub const CHECKS_WAITING_MAX: usize = 10_000;
+/// Default checks of one lease call.
+pub const CHECKS_LEASED_DEFAULT: u32 = 32;
+/// Plugins asked about transactions at once, on one shard.
+pub const CHECK_BACKS_AT_ONCE_MAX: usize = 64;
+/// Requests that one check may ask its host for.
+pub const CHECK_BACK_REQUESTS_MAX: usize = 3;
+/// Body of the answer to a request that a check-back plugin asked for.
+pub const OUTSIDE_BODY_BYTES_MAX: usize = 64 << 10;
+/// Time such a request has, from the name look-up to the last byte.
+pub const OUTSIDE_MS_MAX: u64 = 5_000;
 /// Longest `client_id`.
 pub const CLIENT_ID_BYTES_MAX: usize = 256;
 /// Longest reason of a nack.

@@ -10,6 +10,7 @@ use crate::hash::hash;
 use crate::ids::{LogIndex, Ordinal, ShardId, Term};
 
 const VERSION: u8 = 1;
+const LETTER: char = 'm';
 const RAW_BYTES: usize = 18;
 const TEXT_CHARS: usize = RAW_BYTES * 8 / 5 + 1;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -31,7 +32,12 @@ impl MessageId {
     /// Reads an id as [`fmt::Display`] writes it; `None` if it is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let raw = decode(text.strip_prefix('m')?)?;
+        Self::parse_as(LETTER, text)
+    }
+
+    /// The same behind another letter.
+    pub(crate) fn parse_as(letter: char, text: &str) -> Option<Self> {
+        let raw = decode(text.strip_prefix(letter)?)?;
         let (body, check) = raw.split_at(RAW_BYTES - 1);
         if body[0] != VERSION || check[0] != hash(body) as u8 {
             return None;
@@ -58,8 +64,15 @@ impl MessageId {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_as(LETTER, f)
+    }
+}
+
+impl MessageId {
+    /// Writes the id behind an ASCII letter.
+    pub(crate) fn fmt_as(self, letter: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0_u8; 1 + TEXT_CHARS];
-        text[0] = b'm';
+        text[0] = letter as u8;
         let (mut bits, mut held, mut at) = (0_u32, 0, 1);
         for byte in self.raw() {
             bits = bits << 8 | u32::from(byte);

@@ -122,6 +122,7 @@ fn write(writer: &mut RecordWriter<'_>, job: &Job, placed: &Placed, continues: b
         dedup: None,
         park: None,
         origin: None,
+        transaction: None,
     };
     for (at, spot) in spots.iter().enumerate() {
         let unit = continues || at + 1 < spots.len();

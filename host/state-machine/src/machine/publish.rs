@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::entry::{Entry, Placed, decode};
 use super::{EntryMeta, KeyAppend, QueueAppend};
-use crate::command::{Dedup, Judged, Origin, Park, Placement, Source};
+use crate::command::{Dedup, Judged, Origin, Park, Placement, Source, TransactionMeta};
 use crate::error::Error;
 use crate::outcome::{Outcome, Published, Refusal};
 use crate::table;
@@ -152,6 +152,8 @@ struct Head<'a> {
     _dedup: Option<Dedup<'a>>,
     _park: Option<Park>,
     _origin: Option<Origin>,
+    #[serde(borrow)]
+    _transaction: Option<TransactionMeta<'a>>,
 }
 
 /// Hashes of the keys, in order.

@@ -23,6 +23,7 @@ fn full_head() -> PublishHead<'static> {
         dedup: None,
         park: None,
         origin: None,
+        transaction: None,
     }
 }
 
