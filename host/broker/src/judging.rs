@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_model::judge::{CallLimits, Kind, OnFailure, Plan};
 use pointsman_model::{BindingId, Generation, TenantId};
-use pointsman_state_machine::command::{FailurePolicy, Slot};
+use pointsman_state_machine::command::FailurePolicy;
 use pointsman_state_machine::state::{Binding, State};
 use tokio::sync::OnceCell;
 
@@ -151,7 +151,7 @@ impl Bench {
             (found.commit.version.clone(), found.commit.slot, found.commit.digest)
         };
         let bytes = self.component(shard, tenant, &digest).map_err(Error::StorageFailed)?;
-        Ok(Resolved { version, kind: kind_of(slot), digest, builtin: false, bytes })
+        Ok(Resolved { version, kind: slot.kind(), digest, builtin: false, bytes })
     }
 
     /// Tries a config in a fresh instance.
@@ -228,7 +228,7 @@ fn spec(binding: &Binding, bytes: Bytes) -> JudgeSpec {
         binding: Some(binding.id),
         generation: binding.generation,
         name: binding.name.to_string(),
-        kind: kind_of(config.slot),
+        kind: config.slot.kind(),
         digest: binding.digest,
         bytes,
         config: config_of(&config.config),
@@ -247,14 +247,6 @@ pub(crate) fn limits_of(fuel: Option<u64>, memory_bytes: Option<u32>, wall_ms: O
     }
 }
 
-/// The kind of plugin that a slot takes.
-pub(crate) fn kind_of(slot: Slot) -> Kind {
-    match slot {
-        Slot::Selector => Kind::Selector,
-        Slot::Filter => Kind::Filter,
-    }
-}
-
 /// The policy as the plugin host says it.
 pub(crate) fn on_failure_of(policy: FailurePolicy) -> OnFailure {
     match policy {
@@ -263,5 +255,9 @@ pub(crate) fn on_failure_of(policy: FailurePolicy) -> OnFailure {
         FailurePolicy::Deliver => OnFailure::Deliver,
         FailurePolicy::Skip => OnFailure::Skip,
         FailurePolicy::Pause => OnFailure::Pause,
+        FailurePolicy::Keep => OnFailure::Keep,
+        FailurePolicy::Default => OnFailure::Default,
+        FailurePolicy::DeadLetter => OnFailure::DeadLetter,
+        FailurePolicy::Unknown => OnFailure::Unknown,
     }
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::MappedRwLockReadGuard;
-use pointsman_model::judge::{CallLimits, Column, Context, Kind, OnFailure, Plan, Target, Verdict};
+use pointsman_model::judge::{
+    CallLimits, CheckAnswer, CheckResponse, Column, Context, DedupKey, Half, Kind, OnFailure, Plan, RetryAnswer,
+    RetryQuestion, Target, Verdict,
+};
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::Record;
 use pointsman_model::{
@@ -278,7 +281,7 @@ pub struct JudgeSpec {
     pub on_failure: OnFailure,
 }
 
-/// A bound plugin.
+/// A bound plugin. Asked for another kind's judgement it answers [`pointsman_model::judge::Failure::Output`].
 pub trait Judge: Send + Sync + 'static {
     /// What `init` asked for.
     fn plan(&self) -> &Plan;
@@ -286,6 +289,14 @@ pub trait Judge: Send + Sync + 'static {
     fn filter(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<bool>>>;
     /// Places `n` messages. One verdict a message; no target is "unroutable".
     fn select(&self, context: Context, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Vec<Target>>>>;
+    /// Names the dedup keys of `n` messages. One verdict a message; `None` is "no key".
+    fn dedup(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Option<DedupKey>>>>;
+    /// Says what becomes of a message whose attempt ended badly.
+    fn retry(&self, question: RetryQuestion) -> BoxFuture<'_, Verdict<RetryAnswer>>;
+    /// Checks a transaction for the `attempt`th time, from 1.
+    fn check_back(&self, half: Half, attempt: u16) -> BoxFuture<'_, Verdict<CheckAnswer>>;
+    /// Hands over what came of the request that [`CheckAnswer::Ask`] named.
+    fn check_answer(&self, half: Half, response: CheckResponse) -> BoxFuture<'_, Verdict<CheckAnswer>>;
     /// Counts a hint that would have skipped a message the plugin accepts.
     fn record_bad_hint(&self);
     /// What it did so far.

@@ -1,9 +1,18 @@
 //! What plugins see and answer: kinds, fields, columns, routes, failure policies.
 //!
-//! These are the host-side twins of `wit/`. A judging call carries `n` messages as one [`Column`] for each
-//! [`Field`] that the plugin asked for at `init`.
+//! These are the host-side twins of `wit/`. A judging call of the kinds that see every message carries `n` of them as one
+//! [`Column`] for each [`Field`] that the plugin asked for at `init`. The kinds that are asked when something went wrong
+//! (retry, check-back) get one record a call.
+
+mod check_back;
+mod dedup;
+mod retry;
 
 use std::fmt;
+
+pub use check_back::{CheckAnswer, CheckResponse, Half, OutsideMethod, OutsideRequest};
+pub use dedup::DedupKey;
+pub use retry::{RetryAnswer, RetryQuestion};
 
 use crate::ids::QueueId;
 
@@ -223,6 +232,14 @@ pub enum OnFailure {
     Skip,
     /// Filter: stop delivery until the plugin behaves.
     Pause,
+    /// Dedup: store it without a key.
+    Keep,
+    /// Retry: by the default table.
+    Default,
+    /// Retry: to the dead-letter queue.
+    DeadLetter,
+    /// Check-back: no verdict yet.
+    Unknown,
 }
 
 impl OnFailure {
@@ -235,6 +252,10 @@ impl OnFailure {
             Self::Deliver => "deliver",
             Self::Skip => "skip",
             Self::Pause => "pause",
+            Self::Keep => "keep",
+            Self::Default => "default",
+            Self::DeadLetter => "dead-letter",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -244,7 +265,10 @@ impl OnFailure {
         match kind {
             Kind::Selector => &[Self::Hash, Self::Refuse],
             Kind::Filter => &[Self::Deliver, Self::Skip, Self::Pause],
-            Kind::Dedup | Kind::Retry | Kind::CheckBack | Kind::Admit | Kind::Assign => &[],
+            Kind::Dedup => &[Self::Keep, Self::Refuse],
+            Kind::Retry => &[Self::Default, Self::DeadLetter],
+            Kind::CheckBack => &[Self::Unknown],
+            Kind::Admit | Kind::Assign => &[],
         }
     }
 }

@@ -237,6 +237,20 @@ pub const PLUGIN_COMPILES_WAITING_MAX: usize = 16;
 pub const PLUGIN_COMPILE_DATA_BYTES_MAX: u64 = 1 << 30;
 /// CPU time of the process that compiles a component.
 pub const PLUGIN_COMPILE_CPU_S_MAX: u64 = 60;
+/// Longest key that a dedup plugin may name.
+pub const DEDUP_KEY_BYTES_MAX: usize = 256;
+/// Outside requests of one check of a transaction.
+pub const CHECK_REQUESTS_MAX: u32 = 4;
+/// Longest wait that a check-back plugin may ask for.
+pub const CHECK_INTERVAL_MS_MAX: u64 = 24 * 3_600_000;
+/// Longest URL of an outside request.
+pub const CHECK_URL_BYTES_MAX: usize = 2_048;
+/// Headers of an outside request.
+pub const CHECK_HEADERS_MAX: usize = 32;
+/// Names and values of an outside request's headers.
+pub const CHECK_HEADERS_BYTES_MAX: usize = 8 << 10;
+/// Body of an outside request, and what is kept of a response's.
+pub const CHECK_BODY_BYTES_MAX: usize = 64 << 10;
 /// Piece of a plugin component in one record.
 pub const PLUGIN_CHUNK_BYTES: usize = 256 << 10;
 

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use pointsman_broker::error::Complaint;
 use pointsman_broker::ports::{BoxFuture, Builtin, Inspection, Judge, JudgeSpec, JudgeStats, Judges, LogLine};
 use pointsman_model::TenantId;
-use pointsman_model::judge::{Column, Context, Failure, Plan, Target, Verdict};
+use pointsman_model::judge::{
+    CheckAnswer, CheckResponse, Column, Context, DedupKey, Failure, Half, Plan, RetryAnswer, RetryQuestion, Target,
+    Verdict,
+};
 use pointsman_plugin_host::{Bound, BreakerState, Digest, Error, InitError, PluginHost, Spec};
 
 /// How long a batch waits for room among the plugin calls that wait.
@@ -159,6 +162,22 @@ impl Judge for SandboxJudge {
                 }
             }
         })
+    }
+
+    fn dedup(&self, n: u32, _: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Option<DedupKey>>>> {
+        Box::pin(async move { vec![Verdict::Stopped(Failure::Output); n as usize] })
+    }
+
+    fn retry(&self, _: RetryQuestion) -> BoxFuture<'_, Verdict<RetryAnswer>> {
+        Box::pin(async { Verdict::Stopped(Failure::Output) })
+    }
+
+    fn check_back(&self, _: Half, _: u16) -> BoxFuture<'_, Verdict<CheckAnswer>> {
+        Box::pin(async { Verdict::Stopped(Failure::Output) })
+    }
+
+    fn check_answer(&self, _: Half, _: CheckResponse) -> BoxFuture<'_, Verdict<CheckAnswer>> {
+        Box::pin(async { Verdict::Stopped(Failure::Output) })
     }
 
     fn record_bad_hint(&self) {

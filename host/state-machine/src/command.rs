@@ -3,7 +3,11 @@
 //! Field order is the format: fields and variants are added at the end only. The record's header carries kind,
 //! tenant, topic, queue, priority, generation and born time; a publish's payload and a plugin's bytes are the body.
 
+mod binding;
+
 use serde::{Deserialize, Serialize};
+
+pub use binding::{BindingConfig, FailurePolicy, Slot, SlotTarget};
 
 /// Head of a `publish` record. Borrowed, so that `apply` copies nothing it does not keep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -480,59 +484,6 @@ pub enum Start {
     Earliest,
     /// At the first message stored at or after this time, ms.
     Time(u64),
-}
-
-/// Settings of a binding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BindingConfig {
-    /// Kind of plugin, as in the API.
-    pub slot: Slot,
-    /// Name of the topic, where the slot names one.
-    pub topic: Option<String>,
-    /// Name of the group, where the slot names one.
-    pub group: Option<String>,
-    /// Name of the plugin, `builtin/…` for the ones that come with the broker.
-    pub plugin: String,
-    /// Version of the plugin.
-    pub version: String,
-    /// Digest of a built-in; an uploaded plugin's is looked up by `apply`.
-    pub builtin_digest: Option<[u8; 32]>,
-    /// Config bytes handed to `init`: the JSON text as given, `{}` if absent.
-    pub config: Vec<u8>,
-    /// Selector: also place messages with an ordering key.
-    pub keyed: bool,
-    /// What happens to a message the plugin could not judge.
-    pub on_failure: FailurePolicy,
-    /// Limits of a call; `None` is the default.
-    pub fuel: Option<u64>,
-    /// Linear memory.
-    pub memory_bytes: Option<u32>,
-    /// Wall-clock time.
-    pub wall_ms: Option<u32>,
-}
-
-/// The kinds of plugin that can be bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Slot {
-    /// Where a message goes.
-    Selector,
-    /// Whether a group sees it.
-    Filter,
-}
-
-/// What happens to a message the plugin could not judge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FailurePolicy {
-    /// Selector: by hash.
-    Hash,
-    /// Selector: refuse the publish.
-    Refuse,
-    /// Filter: deliver.
-    Deliver,
-    /// Filter: skip.
-    Skip,
-    /// Filter: stop until it behaves.
-    Pause,
 }
 
 /// Head of a `plugin-chunk` record; the body is the piece.

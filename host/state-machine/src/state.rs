@@ -4,6 +4,7 @@
 //! no outcome may depend on a hasher.
 
 mod cursor;
+mod holders;
 mod slots;
 mod tenant_name;
 
@@ -58,6 +59,12 @@ pub struct State {
     pub selectors: BTreeMap<TopicId, BindingId>,
     /// The active filter of a group, for one of its topics or for all.
     pub filters: BTreeMap<(GroupId, Option<TopicId>), BindingId>,
+    /// The active dedup of a topic.
+    pub dedups: BTreeMap<TopicId, BindingId>,
+    /// The active retry policy of a group.
+    pub retry_policies: BTreeMap<GroupId, BindingId>,
+    /// The active check-back of a topic.
+    pub check_backs: BTreeMap<TopicId, BindingId>,
     /// Where ids and revisions stand.
     pub counters: Counters,
     /// Running hash of the outcomes of every entry up to the last applied.
@@ -118,7 +125,7 @@ pub struct Topic {
     pub name: Name,
     /// Its settings; `queues` is always `Some`.
     pub config: command::TopicConfig,
-    /// Bumped by each change of it or of its selector.
+    /// Bumped by each change of it or of its bindings.
     pub generation: Generation,
     /// Changed by each write to it.
     pub revision: u64,
@@ -149,7 +156,7 @@ pub struct Group {
     pub config: command::GroupConfig,
     /// Ids of the topics in `config.topics`, in the same order.
     pub topic_ids: Vec<TopicId>,
-    /// Bumped by each change of it or of its filters.
+    /// Bumped by each change of it or of its bindings.
     pub generation: Generation,
     /// Changed by each write to it.
     pub revision: u64,
@@ -260,19 +267,6 @@ impl State {
     pub fn plugin(&self, tenant: TenantId, name: &str, version: &str) -> Option<&PluginVersion> {
         let versions = self.plugins_by_name.get(&(tenant, name) as &dyn TenantName)?;
         versions.get(version).and_then(|id| self.plugins.get(id))
-    }
-
-    /// The active selector of a topic.
-    #[must_use]
-    pub fn selector(&self, topic: TopicId) -> Option<&Binding> {
-        self.selectors.get(&topic).and_then(|id| self.bindings.get(id))
-    }
-
-    /// The active filter of a group for one of its topics: one for that topic beats one for all.
-    #[must_use]
-    pub fn filter(&self, group: GroupId, topic: TopicId) -> Option<&Binding> {
-        let id = self.filters.get(&(group, Some(topic))).or_else(|| self.filters.get(&(group, None)));
-        id.and_then(|id| self.bindings.get(id))
     }
 
     /// Ends of a queue; empty if it never had a message.

@@ -8,13 +8,14 @@ use pointsman_api_types::binding::{
 };
 use pointsman_api_types::plugin::Kind;
 use pointsman_api_types::{Decimal, List, Time};
-use pointsman_broker::command::{FailurePolicy, Slot};
+use pointsman_broker::command::{FailurePolicy, Slot, SlotTarget};
 use pointsman_broker::ports::{JudgeStats, LogLine as JudgeLine};
 use pointsman_broker::state;
 use pointsman_broker::view::BindingSettings;
-use pointsman_model::limits;
+use pointsman_model::{judge, limits};
 
 use super::groups::{check_plugin_name, check_reference, plugin_config, stored_json};
+use super::plugins::kind;
 use super::{check_name, check_range, control_body, detached, dry_run, from_json};
 use crate::context::Cx;
 use crate::failure::Failure;
@@ -24,10 +25,7 @@ fn shown(binding: &state::Binding) -> Result<Binding, Failure> {
     let config = &binding.config;
     Ok(Binding {
         name: binding.name.as_str().to_owned(),
-        slot: match config.slot {
-            Slot::Selector => Kind::Selector,
-            Slot::Filter => Kind::Filter,
-        },
+        slot: kind(config.slot.kind()),
         topic: config.topic.clone(),
         group: config.group.clone(),
         plugin: config.plugin.clone(),
@@ -36,13 +34,7 @@ fn shown(binding: &state::Binding) -> Result<Binding, Failure> {
         keyed: config.keyed,
         mode: Mode::Active,
         percent: None,
-        on_failure: match config.on_failure {
-            FailurePolicy::Hash => OnFailure::Hash,
-            FailurePolicy::Refuse => OnFailure::Refuse,
-            FailurePolicy::Deliver => OnFailure::Deliver,
-            FailurePolicy::Skip => OnFailure::Skip,
-            FailurePolicy::Pause => OnFailure::Pause,
-        },
+        on_failure: shown_policy(config.on_failure),
         limits: Limits { fuel: config.fuel, memory_bytes: config.memory_bytes, wall_ms: config.wall_ms },
     })
 }
@@ -52,7 +44,10 @@ fn settings(input: BindingInput, path_name: &str) -> Result<BindingSettings, Fai
     let slot = match input.slot {
         Kind::Selector => Slot::Selector,
         Kind::Filter => Slot::Filter,
-        _ => return Err(Failure::unsupported("/slot", "this slot")),
+        Kind::Dedup => Slot::Dedup,
+        Kind::Retry => Slot::Retry,
+        Kind::CheckBack => Slot::CheckBack,
+        Kind::Admit | Kind::Assign => return Err(Failure::unsupported("/slot", "this slot")),
     };
     if !matches!(input.mode, None | Some(Mode::Active)) {
         return Err(Failure::unsupported("/mode", "modes other than active"));
@@ -65,10 +60,13 @@ fn settings(input: BindingInput, path_name: &str) -> Result<BindingSettings, Fai
             check_reference(name, pointer)?;
         }
     }
-    match (slot, &input.topic, &input.group) {
-        (Slot::Selector, None, _) => return Err(Failure::invalid("/topic", "a selector names its topic")),
-        (Slot::Selector, _, Some(_)) => return Err(Failure::invalid("/group", "a selector names no group")),
-        (Slot::Filter, _, None) => return Err(Failure::invalid("/group", "a filter names its group")),
+    let refused =
+        |pointer: &str, names: &str| Err(Failure::invalid(pointer, format!("a {} names {names}", slot.kind())));
+    match (slot.target(), &input.topic, &input.group) {
+        (SlotTarget::Topic, None, _) => return refused("/topic", "its topic"),
+        (SlotTarget::Topic, _, Some(_)) => return refused("/group", "no group"),
+        (SlotTarget::Group | SlotTarget::GroupTopic, _, None) => return refused("/group", "its group"),
+        (SlotTarget::Group, Some(_), _) => return refused("/topic", "no topic"),
         _ => {}
     }
     let keyed = input.keyed.unwrap_or(false);
@@ -95,15 +93,27 @@ fn settings(input: BindingInput, path_name: &str) -> Result<BindingSettings, Fai
     })
 }
 
+/// The policy that was asked for, if the slot has it.
 fn failure_policy(slot: Slot, policy: OnFailure) -> Result<FailurePolicy, Failure> {
-    match (slot, policy) {
-        (Slot::Selector, OnFailure::Hash) => Ok(FailurePolicy::Hash),
-        (Slot::Selector, OnFailure::Refuse) => Ok(FailurePolicy::Refuse),
-        (Slot::Filter, OnFailure::Deliver) => Ok(FailurePolicy::Deliver),
-        (Slot::Filter, OnFailure::Skip) => Ok(FailurePolicy::Skip),
-        (Slot::Filter, OnFailure::Pause) => Ok(FailurePolicy::Pause),
-        (Slot::Selector, _) => Err(Failure::invalid("/on_failure", "a selector has `hash` or `refuse`")),
-        (Slot::Filter, _) => Err(Failure::invalid("/on_failure", "a filter has `deliver`, `skip` or `pause`")),
+    let allowed = slot.policies().iter().copied().find(|allowed| shown_policy(*allowed) == policy);
+    allowed.ok_or_else(|| {
+        let words = judge::OnFailure::allowed(slot.kind()).iter().map(|policy| format!("`{}`", policy.as_str()));
+        let words = words.collect::<Vec<_>>().join(" or ");
+        Failure::invalid("/on_failure", format!("a {} has {words}", slot.kind()))
+    })
+}
+
+fn shown_policy(policy: FailurePolicy) -> OnFailure {
+    match policy {
+        FailurePolicy::Hash => OnFailure::Hash,
+        FailurePolicy::Refuse => OnFailure::Refuse,
+        FailurePolicy::Deliver => OnFailure::Deliver,
+        FailurePolicy::Skip => OnFailure::Skip,
+        FailurePolicy::Pause => OnFailure::Pause,
+        FailurePolicy::Keep => OnFailure::Keep,
+        FailurePolicy::Default => OnFailure::Default,
+        FailurePolicy::DeadLetter => OnFailure::DeadLetter,
+        FailurePolicy::Unknown => OnFailure::Unknown,
     }
 }
 

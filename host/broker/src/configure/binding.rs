@@ -3,13 +3,13 @@
 use pointsman_model::judge::Kind;
 use pointsman_model::{BindingId, Name, TenantId, limits};
 use pointsman_state_machine::State;
-use pointsman_state_machine::command::{BindingConfig, FailurePolicy, Object, Slot, Target};
+use pointsman_state_machine::command::{BindingConfig, FailurePolicy, Object, Slot, SlotTarget, Target};
 use pointsman_state_machine::state::Binding;
 
 use super::new_name;
 use super::page::after;
 use crate::broker::Home;
-use crate::judging::{Trial, kind_of, limits_of, on_failure_of};
+use crate::judging::{Trial, limits_of, on_failure_of};
 use crate::lease::check;
 use crate::ports::{JudgeStats, LogLine};
 use crate::view::{BindingSettings, Page, PageRequest, Precondition, Written};
@@ -46,9 +46,9 @@ impl Broker {
     async fn try_binding(&self, home: &Home, name: &str, settings: BindingSettings) -> Result<BindingConfig, Error> {
         check_limits(&settings)?;
         let on_failure = settings.on_failure.unwrap_or(default_policy(settings.slot));
-        if !policies(settings.slot).contains(&on_failure) {
-            let allowed: Vec<_> =
-                policies(settings.slot).iter().map(|policy| on_failure_of(*policy).as_str()).collect();
+        let policies = settings.slot.policies();
+        if !policies.contains(&on_failure) {
+            let allowed: Vec<_> = policies.iter().map(|policy| on_failure_of(*policy).as_str()).collect();
             return Err(Error::invalid("/on_failure", format!("one of {}", allowed.join(", "))));
         }
         let bench = &self.inner.bench;
@@ -150,10 +150,13 @@ impl Broker {
 
 /// Which of topic and group a slot names, and that they are there.
 fn check_targets(home: &Home, settings: &BindingSettings) -> Result<(), Error> {
-    match (settings.slot, &settings.topic, &settings.group) {
-        (Slot::Selector, None, _) => return Err(Error::invalid("/topic", "a selector names a topic")),
-        (Slot::Selector, _, Some(_)) => return Err(Error::invalid("/group", "a selector names no group")),
-        (Slot::Filter, _, None) => return Err(Error::invalid("/group", "a filter names a group")),
+    let slot = settings.slot.kind();
+    let refused = |pointer: &str, names: &str| Err(Error::invalid(pointer, format!("a {slot} names {names}")));
+    match (settings.slot.target(), &settings.topic, &settings.group) {
+        (SlotTarget::Topic, None, _) => return refused("/topic", "a topic"),
+        (SlotTarget::Topic, _, Some(_)) => return refused("/group", "no group"),
+        (SlotTarget::Group | SlotTarget::GroupTopic, _, None) => return refused("/group", "a group"),
+        (SlotTarget::Group, Some(_), _) => return refused("/topic", "no topic"),
         _ => {}
     }
     if settings.keyed && settings.slot != Slot::Selector {
@@ -186,22 +189,15 @@ fn check_limits(settings: &BindingSettings) -> Result<(), Error> {
 
 /// The slot must be the plugin's kind.
 pub(super) fn check_kind(slot: Slot, kind: Kind) -> Result<(), Error> {
-    if kind_of(slot) == kind {
+    if slot.kind() == kind {
         return Ok(());
     }
     Err(Error::invalid("/slot", format!("the plugin is a {kind}")))
 }
 
-/// The policies a slot allows; the first is its default.
-fn policies(slot: Slot) -> &'static [FailurePolicy] {
-    match slot {
-        Slot::Selector => &[FailurePolicy::Hash, FailurePolicy::Refuse],
-        Slot::Filter => &[FailurePolicy::Deliver, FailurePolicy::Skip, FailurePolicy::Pause],
-    }
-}
-
+/// What a slot does on failure if nothing is said.
 pub(super) fn default_policy(slot: Slot) -> FailurePolicy {
-    policies(slot)[0]
+    slot.policies()[0]
 }
 
 fn bindings(state: &State, tenant: TenantId) -> impl Iterator<Item = (&str, Binding)> {

@@ -12,7 +12,6 @@ use pointsman_state_machine::state::PluginVersion;
 use super::page::after;
 use super::{invalid_name, new_name};
 use crate::broker::Home;
-use crate::judging::kind_of;
 use crate::ports::{Builtin, Inspection};
 use crate::view::{Page, PageRequest, PluginVersionView, Written};
 use crate::{Broker, Call, Error};
@@ -176,6 +175,9 @@ fn slot_of(kind: Kind) -> Result<Slot, Error> {
     match kind {
         Kind::Selector => Ok(Slot::Selector),
         Kind::Filter => Ok(Slot::Filter),
+        Kind::Dedup => Ok(Slot::Dedup),
+        Kind::Retry => Ok(Slot::Retry),
+        Kind::CheckBack => Ok(Slot::CheckBack),
         other => Err(Error::invalid("", format!("plugins of the kind `{other}` are not supported yet"))),
     }
 }
@@ -204,7 +206,7 @@ fn uploaded(version: &PluginVersion) -> PluginVersionView {
         name: commit.name.clone(),
         version: commit.version.clone(),
         digest: commit.digest,
-        kind: kind_of(commit.slot),
+        kind: commit.slot.kind(),
         imports: commit.imports.clone(),
         size_bytes: commit.size_bytes.into(),
         compile_ms: commit.compile_ms,

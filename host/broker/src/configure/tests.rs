@@ -1,11 +1,12 @@
 //! Configuration over fakes.
 
 use bytes::Bytes;
-use pointsman_model::judge::{Field, Plan, Verdict};
+use pointsman_model::judge::{CheckAnswer, Field, Plan, RetryAnswer, Verdict};
 use pointsman_model::{MessageId, QueueId, limits};
 use pointsman_state_machine::command::{Expect, FailurePolicy, Slot, Start};
 
 use crate::Error;
+use crate::ports::Shard as _;
 use crate::testing::FakePlugin;
 use crate::testing::fixture::{
     Fixture, TENANT, binding_settings, bodies, call, group_settings, message, plugin_filter, tagged, topic_config,
@@ -276,6 +277,49 @@ async fn bindings_are_tried_and_refused_with_a_pointer() {
     let gone = f.broker.delete_binding(&call(), TENANT, "b", Expect::Anything).await;
     assert_eq!(gone, Err(Error::BindingNotFound("b".into())));
     assert!(f.broker.list_bindings(&call(), TENANT, &PageRequest::default()).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn every_kind_is_bound_to_its_target_with_its_policies() {
+    let f = Fixture::new().await;
+    f.topic("t", 1).await;
+    f.group("g", "t", None).await;
+    f.upload("key", FakePlugin::dedup(by_tag(), |_, _| Verdict::Answer(None))).await;
+    f.upload("again", FakePlugin::retry(|_| Verdict::Answer(RetryAnswer::Drop))).await;
+    let unknown = || Verdict::Answer(CheckAnswer::Unknown { after_ms: None });
+    f.upload("asker", FakePlugin::check_back(move |_, _| unknown(), move |_, _| unknown())).await;
+    let dedup = || binding_settings(Slot::Dedup, Some("t"), None, "key");
+    let retry = || binding_settings(Slot::Retry, None, Some("g"), "again");
+    let check_back = || binding_settings(Slot::CheckBack, Some("t"), None, "asker");
+    use crate::view::BindingSettings as B;
+    for (settings, expected) in [
+        (B { topic: None, ..dedup() }, "/topic"),
+        (B { group: Some("g".into()), ..dedup() }, "/group"),
+        (B { on_failure: Some(FailurePolicy::Hash), ..dedup() }, "/on_failure"),
+        (B { plugin: "again".into(), ..dedup() }, "/slot"),
+        (B { keyed: true, ..dedup() }, "/keyed"),
+        (B { group: None, ..retry() }, "/group"),
+        (B { topic: Some("t".into()), ..retry() }, "/topic"),
+        (B { on_failure: Some(FailurePolicy::Keep), ..retry() }, "/on_failure"),
+        (B { topic: None, ..check_back() }, "/topic"),
+        (B { group: Some("g".into()), ..check_back() }, "/group"),
+        (B { on_failure: Some(FailurePolicy::Default), ..check_back() }, "/on_failure"),
+    ] {
+        let put = f.broker.put_binding(&call(), TENANT, "b", settings, Expect::Anything).await;
+        assert_eq!(pointer(put), expected);
+    }
+    for (name, settings, policy) in [
+        ("d", dedup(), FailurePolicy::Keep),
+        ("r", retry(), FailurePolicy::Default),
+        ("c", check_back(), FailurePolicy::Unknown),
+    ] {
+        let put = f.broker.put_binding(&call(), TENANT, name, settings, Expect::Anything).await.unwrap();
+        assert_eq!(put.object.config.on_failure, policy, "{name}");
+    }
+    let state = f.shard.state();
+    let tenant = *state.tenants.keys().next().unwrap();
+    let (topic, group) = (state.topic(tenant, "t").unwrap().id, state.group(tenant, "g").unwrap().id);
+    assert!(state.dedup(topic).is_some() && state.retry(group).is_some() && state.check_back(topic).is_some());
 }
 
 #[tokio::test]

@@ -265,7 +265,8 @@ impl GroupRuntime {
         let failed = match on_failure_of(binding.config.on_failure) {
             OnFailure::Skip => Fate::Skip,
             OnFailure::Pause => Fate::Stop,
-            OnFailure::Deliver | OnFailure::Hash | OnFailure::Refuse => Fate::Deliver,
+            // The others are of other kinds.
+            _ => Fate::Deliver,
         };
         let judge = match self.parts.bench.judge(&self.parts.port, binding).await {
             Ok(judge) => judge,

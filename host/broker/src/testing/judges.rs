@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pointsman_model::judge::{Column, Context, Failure, Field, Kind, Plan, Target, Verdict};
+use pointsman_model::judge::{
+    CheckAnswer, CheckResponse, Column, Context, DedupKey, Failure, Field, Half, Kind, Plan, RetryAnswer,
+    RetryQuestion, Target, Verdict,
+};
 
 use crate::error::Complaint;
 use crate::ports::{BoxFuture, Builtin, Inspection, Judge, JudgeSpec, JudgeStats, Judges, LogLine};
@@ -18,10 +21,23 @@ type Init = Arc<dyn Fn(&[u8]) -> Result<Plan, String> + Send + Sync>;
 /// A plugin made of closures.
 #[derive(Clone)]
 pub struct FakePlugin {
-    kind: Kind,
     init: Init,
-    select: Select,
-    accept: Accept,
+    judgement: Judgement,
+}
+
+type Key = Arc<dyn Fn(usize, &[Column]) -> Verdict<Option<DedupKey>> + Send + Sync>;
+type Decide = Arc<dyn Fn(&RetryQuestion) -> Verdict<RetryAnswer> + Send + Sync>;
+type Check = Arc<dyn Fn(&Half, u16) -> Verdict<CheckAnswer> + Send + Sync>;
+type Answer = Arc<dyn Fn(&Half, &CheckResponse) -> Verdict<CheckAnswer> + Send + Sync>;
+
+/// What a plugin of each kind does.
+#[derive(Clone)]
+enum Judgement {
+    Selector(Select),
+    Filter(Accept),
+    Dedup(Key),
+    Retry(Decide),
+    CheckBack(Check, Answer),
 }
 
 impl FakePlugin {
@@ -30,21 +46,46 @@ impl FakePlugin {
         plan: Plan,
         select: impl Fn(usize, &[Column]) -> Verdict<Vec<Target>> + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            kind: Kind::Selector,
-            init: Arc::new(move |_| Ok(plan.clone())),
-            select: Arc::new(select),
-            accept: Arc::new(|_, _| Verdict::Stopped(Failure::Output)),
-        }
+        Self::new(plan, Judgement::Selector(Arc::new(select)))
     }
 
     /// A filter that sees these fields.
     pub fn filter(plan: Plan, accept: impl Fn(usize, &[Column]) -> Verdict<bool> + Send + Sync + 'static) -> Self {
-        Self {
-            kind: Kind::Filter,
-            init: Arc::new(move |_| Ok(plan.clone())),
-            select: Arc::new(|_, _| Verdict::Stopped(Failure::Output)),
-            accept: Arc::new(accept),
+        Self::new(plan, Judgement::Filter(Arc::new(accept)))
+    }
+
+    /// A dedup that sees these fields.
+    pub fn dedup(
+        plan: Plan,
+        key: impl Fn(usize, &[Column]) -> Verdict<Option<DedupKey>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(plan, Judgement::Dedup(Arc::new(key)))
+    }
+
+    /// A retry policy.
+    pub fn retry(decide: impl Fn(&RetryQuestion) -> Verdict<RetryAnswer> + Send + Sync + 'static) -> Self {
+        Self::new(Plan::default(), Judgement::Retry(Arc::new(decide)))
+    }
+
+    /// A check-back: what it says of a transaction at first, and of a response.
+    pub fn check_back(
+        check: impl Fn(&Half, u16) -> Verdict<CheckAnswer> + Send + Sync + 'static,
+        answer: impl Fn(&Half, &CheckResponse) -> Verdict<CheckAnswer> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(Plan::default(), Judgement::CheckBack(Arc::new(check), Arc::new(answer)))
+    }
+
+    fn new(plan: Plan, judgement: Judgement) -> Self {
+        Self { init: Arc::new(move |_| Ok(plan.clone())), judgement }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.judgement {
+            Judgement::Selector(_) => Kind::Selector,
+            Judgement::Filter(_) => Kind::Filter,
+            Judgement::Dedup(_) => Kind::Dedup,
+            Judgement::Retry(_) => Kind::Retry,
+            Judgement::CheckBack(..) => Kind::CheckBack,
         }
     }
 
@@ -122,7 +163,7 @@ impl Judges for FakeJudges {
             let plugin = found
                 .ok_or_else(|| vec![Complaint { code: "not-a-component".into(), detail: "not a component".into() }])?;
             Ok(Inspection {
-                kind: plugin.kind,
+                kind: plugin.kind(),
                 digest: digest(&bytes),
                 imports: Vec::new(),
                 warnings: Vec::new(),
@@ -165,25 +206,79 @@ struct FakeJudge {
     bad_hints: Arc<AtomicU64>,
 }
 
+impl FakeJudge {
+    /// Counts a call. A plugin runs on another thread: the answer never comes at once.
+    async fn called(&self, n: u32) {
+        self.calls.lock().push(n);
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Judge for FakeJudge {
     fn plan(&self) -> &Plan {
         &self.plan
     }
 
     fn filter(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<bool>>> {
-        self.calls.lock().push(n);
         Box::pin(async move {
-            // A plugin runs on another thread: the answer never comes at once.
-            tokio::task::yield_now().await;
-            (0..n as usize).map(|i| (self.plugin.accept)(i, &columns)).collect()
+            self.called(n).await;
+            let of = |i| match &self.plugin.judgement {
+                Judgement::Filter(accept) => accept(i, &columns),
+                _ => Verdict::Stopped(Failure::Output),
+            };
+            (0..n as usize).map(of).collect()
         })
     }
 
     fn select(&self, _: Context, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Vec<Target>>>> {
-        self.calls.lock().push(n);
         Box::pin(async move {
-            tokio::task::yield_now().await;
-            (0..n as usize).map(|i| (self.plugin.select)(i, &columns)).collect()
+            self.called(n).await;
+            let of = |i| match &self.plugin.judgement {
+                Judgement::Selector(select) => select(i, &columns),
+                _ => Verdict::Stopped(Failure::Output),
+            };
+            (0..n as usize).map(of).collect()
+        })
+    }
+
+    fn dedup(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Option<DedupKey>>>> {
+        Box::pin(async move {
+            self.called(n).await;
+            let of = |i| match &self.plugin.judgement {
+                Judgement::Dedup(key) => key(i, &columns),
+                _ => Verdict::Stopped(Failure::Output),
+            };
+            (0..n as usize).map(of).collect()
+        })
+    }
+
+    fn retry(&self, question: RetryQuestion) -> BoxFuture<'_, Verdict<RetryAnswer>> {
+        Box::pin(async move {
+            self.called(1).await;
+            match &self.plugin.judgement {
+                Judgement::Retry(decide) => decide(&question),
+                _ => Verdict::Stopped(Failure::Output),
+            }
+        })
+    }
+
+    fn check_back(&self, half: Half, attempt: u16) -> BoxFuture<'_, Verdict<CheckAnswer>> {
+        Box::pin(async move {
+            self.called(1).await;
+            match &self.plugin.judgement {
+                Judgement::CheckBack(check, _) => check(&half, attempt),
+                _ => Verdict::Stopped(Failure::Output),
+            }
+        })
+    }
+
+    fn check_answer(&self, half: Half, response: CheckResponse) -> BoxFuture<'_, Verdict<CheckAnswer>> {
+        Box::pin(async move {
+            self.called(1).await;
+            match &self.plugin.judgement {
+                Judgement::CheckBack(_, answer) => answer(&half, &response),
+                _ => Verdict::Stopped(Failure::Output),
+            }
         })
     }
 

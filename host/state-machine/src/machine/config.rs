@@ -12,7 +12,7 @@ use pointsman_model::record::Header;
 use pointsman_model::{BindingId, Generation, GroupId, Name, TenantId, TopicId};
 
 use super::entry::{Entry, Stop};
-use crate::command::{ConfigDelete, ConfigPut, Expect, Object, Slot, Target};
+use crate::command::{ConfigDelete, ConfigPut, Expect, Object, Target};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::Binding;
 use crate::table;
@@ -76,12 +76,12 @@ impl Entry<'_> {
         generation
     }
 
-    /// Bumps what a binding judges for.
-    fn bump_target(&mut self, slot: Slot, topic: Option<TopicId>, group: Option<GroupId>) -> Generation {
-        match (slot, topic, group) {
-            (Slot::Selector, Some(topic), _) => self.bump_topic(topic),
-            (_, _, Some(group)) => self.bump_group(group),
-            _ => Generation::default(),
+    /// Bumps what a binding judges for: its group, else its topic.
+    fn bump_target(&mut self, topic: Option<TopicId>, group: Option<GroupId>) -> Generation {
+        match (topic, group) {
+            (_, Some(group)) => self.bump_group(group),
+            (Some(topic), None) => self.bump_topic(topic),
+            (None, None) => Generation::default(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Entry<'_> {
         let id = binding.id;
         self.changes.put(table::binding_key(binding.tenant, id), table::encode(&table::BindingRow::from(&binding)));
         self.state.bindings_by_name.insert((binding.tenant, binding.name.clone()), id);
-        self.set_holder(&binding, Some(id));
+        self.state.set_holder(&binding, Some(id));
         self.state.bindings.insert(id, binding);
     }
 
@@ -100,20 +100,8 @@ impl Entry<'_> {
         let binding = self.state.bindings.remove(&id)?;
         self.changes.delete(table::binding_key(binding.tenant, id));
         self.state.bindings_by_name.remove(&(binding.tenant, binding.name.clone()));
-        self.set_holder(&binding, None);
+        self.state.set_holder(&binding, None);
         Some(binding)
-    }
-
-    /// Makes a binding the one that judges for its target, or takes it from there.
-    fn set_holder(&mut self, binding: &Binding, holder: Option<BindingId>) {
-        let (selectors, filters) = (&mut self.state.selectors, &mut self.state.filters);
-        match (binding.config.slot, binding.topic, binding.group, holder) {
-            (Slot::Selector, Some(topic), _, Some(id)) => selectors.insert(topic, id),
-            (Slot::Selector, Some(topic), _, None) => selectors.remove(&topic),
-            (Slot::Filter, topic, Some(group), Some(id)) => filters.insert((group, topic), id),
-            (Slot::Filter, topic, Some(group), None) => filters.remove(&(group, topic)),
-            _ => None,
-        };
     }
 }
 

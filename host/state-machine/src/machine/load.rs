@@ -5,7 +5,6 @@ use std::collections::btree_map::Entry as Place;
 use pointsman_model::{BindingId, GroupId, PluginVersionId, QueueId, QueueOffset, TenantId, TopicId};
 
 use super::Store;
-use crate::command::Slot;
 use crate::error::Error;
 use crate::state::{Cursor, State};
 use crate::table::{self, KeyReader, damaged, decode};
@@ -75,11 +74,9 @@ fn load_objects(state: &mut State, store: &dyn Store) -> Result<(), Error> {
         let (tenant, id) = (TenantId(numbers.u32()?), BindingId(numbers.u32()?));
         let binding = decode::<table::BindingRow>(key, value)?.load(tenant, id);
         state.bindings_by_name.insert((tenant, binding.name.clone()), id);
-        match (binding.config.slot, binding.topic, binding.group) {
-            (Slot::Selector, Some(topic), None) => state.selectors.insert(topic, id),
-            (Slot::Filter, topic, Some(group)) => state.filters.insert((group, topic), id),
-            _ => return Err(damaged(key)),
-        };
+        if !state.set_holder(&binding, Some(id)) {
+            return Err(damaged(key));
+        }
         state.bindings.insert(id, binding);
         Ok(())
     })?;

@@ -3,7 +3,7 @@
 use pointsman_model::{BindingId, GroupId, TenantId, TopicId};
 
 use super::{Entry, Stop, check_expect, name_of, unchanged};
-use crate::command::{BindingConfig, Expect, FailurePolicy, Slot};
+use crate::command::{BindingConfig, Expect, SlotTarget};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::Binding;
 
@@ -31,7 +31,9 @@ impl Entry<'_> {
         check_expect(expect, existing.as_ref().map(|binding| binding.revision))?;
         let attached = self.attached(tenant, &config)?;
         let digest = self.digest_of(tenant, &config)?;
-        if let Some(holder) = self.holder(config.slot, attached).filter(|holder| holder.name != name) {
+        if let Some(holder) =
+            self.state.holder(config.slot, attached.topic, attached.group).filter(|holder| holder.name != name)
+        {
             return Err(Refusal::InUse(vec![holder.name.to_string()]).into());
         }
         if let Some(binding) = existing.as_ref().filter(|b| b.config == config && b.digest == digest) {
@@ -39,16 +41,14 @@ impl Entry<'_> {
         }
 
         let created = existing.is_none();
-        if let Some(old) =
-            existing.as_ref().filter(|old| Attached::of(old).bumps(old.config.slot) != attached.bumps(config.slot))
-        {
-            self.bump_target(old.config.slot, old.topic, old.group);
+        if let Some(old) = existing.as_ref().filter(|old| Attached::of(old).bumps() != attached.bumps()) {
+            self.bump_target(old.topic, old.group);
         }
         let id = existing.as_ref().map_or_else(|| self.next_binding(), |old| old.id);
         let created_at = existing.map_or(self.now(), |old| old.created_at);
         let revision = self.next_revision();
         let Attached { topic, group } = attached;
-        let generation = self.bump_target(config.slot, topic, group);
+        let generation = self.bump_target(topic, group);
         let shorthand = false;
         self.insert_binding(Binding {
             id,
@@ -73,9 +73,9 @@ impl Entry<'_> {
             let group = binding.group.and_then(|id| self.state.groups.get(&id));
             return Err(Refusal::InUse(group.iter().map(|group| group.name.to_string()).collect()).into());
         }
-        let (id, slot, topic, group) = (binding.id, binding.config.slot, binding.topic, binding.group);
+        let (id, topic, group) = (binding.id, binding.topic, binding.group);
         self.remove_binding(id);
-        self.bump_target(slot, topic, group);
+        self.bump_target(topic, group);
         Ok(Outcome::Deleted)
     }
 
@@ -86,10 +86,7 @@ impl Entry<'_> {
 
     /// Looks up the digest of the plugin of a binding, which must be of the binding's kind.
     pub(super) fn digest_of(&self, tenant: TenantId, config: &BindingConfig) -> Result<[u8; 32], Refusal> {
-        let allowed = match config.slot {
-            Slot::Selector => matches!(config.on_failure, FailurePolicy::Hash | FailurePolicy::Refuse),
-            Slot::Filter => !matches!(config.on_failure, FailurePolicy::Hash | FailurePolicy::Refuse),
-        };
+        let allowed = config.slot.policies().contains(&config.on_failure);
         if !allowed {
             return Err(Refusal::Malformed(format!("{:?} on failure of a {:?}", config.on_failure, config.slot)));
         }
@@ -114,28 +111,24 @@ impl Entry<'_> {
             }
             None => None,
         };
-        match (config.slot, &config.group) {
-            (Slot::Selector, None) if topic.is_some() => Ok(Attached { topic, group: None }),
-            (Slot::Selector, _) => Err(Refusal::Malformed("a selector names a topic and no group".into())),
-            (Slot::Filter, None) => Err(Refusal::Malformed("a filter names a group".into())),
-            (Slot::Filter, Some(group)) => {
-                let group = self.state.group(tenant, group).ok_or(Refusal::GroupNotFound)?;
-                if topic.is_some_and(|topic| !group.topic_ids.contains(&topic)) {
-                    return Err(Refusal::TopicNotFound(config.topic.clone().unwrap_or_default()));
-                }
-                Ok(Attached { topic, group: Some(group.id) })
-            }
-        }
-    }
-
-    /// The binding that judges there now.
-    fn holder(&self, slot: Slot, attached: Attached) -> Option<&Binding> {
-        let id = match (slot, attached.topic, attached.group) {
-            (Slot::Selector, Some(topic), _) => self.state.selectors.get(&topic),
-            (Slot::Filter, topic, Some(group)) => self.state.filters.get(&(group, topic)),
-            _ => None,
+        let group = match &config.group {
+            Some(name) => Some(self.state.group(tenant, name).ok_or(Refusal::GroupNotFound)?),
+            None => None,
         };
-        id.and_then(|id| self.state.bindings.get(id))
+        let fits = match config.slot.target() {
+            SlotTarget::Topic => topic.is_some() && group.is_none(),
+            SlotTarget::Group => topic.is_none() && group.is_some(),
+            SlotTarget::GroupTopic => group.is_some(),
+        };
+        if !fits {
+            return Err(Refusal::Malformed(format!("not what a {:?} is bound to", config.slot)));
+        }
+        if let (Some(group), Some(topic)) = (group, topic)
+            && !group.topic_ids.contains(&topic)
+        {
+            return Err(Refusal::TopicNotFound(config.topic.clone().unwrap_or_default()));
+        }
+        Ok(Attached { topic, group: group.map(|group| group.id) })
     }
 }
 
@@ -144,11 +137,8 @@ impl Attached {
         Self { topic: binding.topic, group: binding.group }
     }
 
-    /// The topic or group whose generation a binding of that kind moves.
-    fn bumps(self, slot: Slot) -> (Option<TopicId>, Option<GroupId>) {
-        match slot {
-            Slot::Selector => (self.topic, None),
-            Slot::Filter => (None, self.group),
-        }
+    /// The topic or group whose generation a binding moves.
+    fn bumps(self) -> (Option<TopicId>, Option<GroupId>) {
+        (self.topic.filter(|_| self.group.is_none()), self.group)
     }
 }

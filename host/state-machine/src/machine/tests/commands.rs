@@ -5,8 +5,8 @@ use pointsman_model::{Generation, QueueId};
 
 use super::*;
 use crate::command::{
-    AttemptEnd, BindingConfig, Durability, Expire, FailurePolicy, GroupConfig, GroupTopic, LeaseRef, PublishHead,
-    Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
+    AttemptEnd, BindingConfig, Durability, Expire, GroupConfig, GroupTopic, LeaseRef, PublishHead, Settle, SettleItem,
+    SettleOp, Skip, Slot, Start, TopicConfig,
 };
 
 pub(super) fn put(object: Object) -> Command {
@@ -56,7 +56,7 @@ pub(super) fn builtin(slot: Slot, topic: Option<&str>, group: Option<&str>, expr
         builtin_digest: Some([9; 32]),
         config: expression.into(),
         keyed: false,
-        on_failure: if slot == Slot::Filter { FailurePolicy::Deliver } else { FailurePolicy::Hash },
+        on_failure: slot.policies()[0],
         fuel: None,
         memory_bytes: None,
         wall_ms: None,

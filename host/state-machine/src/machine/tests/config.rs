@@ -86,6 +86,10 @@ fn a_change_gives_a_new_revision_and_a_new_generation_to_what_it_judges() {
         (binding("f", builtin(Slot::Filter, Some("orders"), Some("workers"), "y")), (4, 4)),
         (topic("other", None), (4, 4)),
         (binding("s", builtin(Slot::Selector, Some("other"), None, "y")), (5, 4)),
+        (binding("d", builtin(Slot::Dedup, Some("orders"), None, "y")), (6, 4)),
+        (binding("c", builtin(Slot::CheckBack, Some("orders"), None, "y")), (7, 4)),
+        (binding("r", builtin(Slot::Retry, None, Some("workers"), "y")), (7, 5)),
+        (binding("d", builtin(Slot::Dedup, Some("other"), None, "y")), (8, 5)),
     ] {
         let applied = shard.entry(&[put(object.clone())]);
         let (_, unchanged, revision) = configured(applied.outcomes[0].clone());
@@ -99,7 +103,7 @@ fn a_change_gives_a_new_revision_and_a_new_generation_to_what_it_judges() {
     assert_eq!(state.filter(GroupId(1), shard.topic()).unwrap().generation, Generation(4));
 
     assert_eq!(shard.one(delete(Target::Binding("f".into()))), Outcome::Deleted);
-    assert_eq!(generations(&shard), (5, 5));
+    assert_eq!(generations(&shard), (8, 6));
     shard.reload();
     shard.check_again();
 }
@@ -302,6 +306,8 @@ fn a_binding_needs_a_target_a_plugin_and_a_free_place() {
         (builtin(Slot::Filter, Some("none"), Some("workers"), "x"), not_found("none")),
         (builtin(Slot::Filter, Some("other"), Some("workers"), "x"), not_found("other")),
         (builtin(Slot::Filter, None, Some("none"), "x"), Refusal::GroupNotFound),
+        (builtin(Slot::Dedup, Some("none"), None, "x"), not_found("none")),
+        (builtin(Slot::Retry, None, Some("none"), "x"), Refusal::GroupNotFound),
         (uploaded("p"), Refusal::PluginNotFound("p@1.0.0".into())),
     ] {
         assert_eq!(refused(shard.one(put(binding("b", config.clone())))), refusal, "{config:?}");
@@ -315,6 +321,13 @@ fn a_binding_needs_a_target_a_plugin_and_a_free_place() {
         BindingConfig { builtin_digest: Some([1; 32]), ..uploaded("p") },
         wrong_policy(Slot::Selector, Some("other"), None, FailurePolicy::Skip),
         wrong_policy(Slot::Filter, Some("orders"), Some("workers"), FailurePolicy::Hash),
+        builtin(Slot::Dedup, None, Some("workers"), "x"),
+        builtin(Slot::CheckBack, Some("orders"), Some("workers"), "x"),
+        builtin(Slot::Retry, Some("orders"), Some("workers"), "x"),
+        builtin(Slot::Retry, None, None, "x"),
+        wrong_policy(Slot::Dedup, Some("other"), None, FailurePolicy::Hash),
+        wrong_policy(Slot::Retry, None, Some("workers"), FailurePolicy::Refuse),
+        wrong_policy(Slot::CheckBack, Some("other"), None, FailurePolicy::Keep),
     ] {
         let outcome = shard.one(put(binding("b", config.clone())));
         assert!(matches!(outcome, Outcome::Refused(Refusal::Malformed(_))), "{config:?}");
@@ -322,6 +335,41 @@ fn a_binding_needs_a_target_a_plugin_and_a_free_place() {
     let named = shard.one(put(binding("a:b", builtin(Slot::Selector, Some("other"), None, "x"))));
     assert!(matches!(named, Outcome::Refused(Refusal::Malformed(_))));
     assert!(shard.machine.state().binding(TENANT, "b").is_none());
+}
+
+#[test]
+fn each_slot_of_a_topic_or_group_has_one_holder() {
+    let mut shard = Shard::with_group();
+    let of_topic = [Slot::Selector, Slot::Dedup, Slot::CheckBack];
+    let config = |slot| match slot {
+        Slot::Retry => builtin(slot, None, Some("workers"), "x"),
+        _ => builtin(slot, Some("orders"), None, "x"),
+    };
+    for (slot, name) in [(Slot::Selector, "s"), (Slot::Dedup, "d"), (Slot::CheckBack, "c"), (Slot::Retry, "r")] {
+        assert!(configured(shard.one(put(binding(name, config(slot))))).0, "{slot:?}");
+        let taken = refused(shard.one(put(binding("second", config(slot)))));
+        assert_eq!(taken, Refusal::InUse(vec![name.into()]), "{slot:?}");
+    }
+    let held = |shard: &Shard| {
+        let (state, topic) = (shard.machine.state(), shard.topic());
+        let held = [state.selector(topic), state.dedup(topic), state.check_back(topic), state.retry(GroupId(1))];
+        held.map(|binding| binding.map(|binding| binding.name.to_string()))
+    };
+    let all = ["s", "d", "c", "r"].map(|name| Some(name.to_owned()));
+    assert_eq!(held(&shard), all);
+    shard.reload();
+    assert_eq!(held(&shard), all);
+
+    assert_eq!(shard.one(delete(Target::Group("workers".into()))), Outcome::Deleted);
+    assert!(shard.machine.state().binding(TENANT, "r").is_none(), "a group takes its bindings along");
+    let users = ["s", "d", "c"].map(str::to_owned).to_vec();
+    assert_eq!(refused(shard.one(delete(Target::Topic("orders".into())))), Refusal::InUse(users));
+    for (slot, name) in of_topic.into_iter().zip(["s", "d", "c"]) {
+        assert_eq!(shard.one(delete(Target::Binding(name.into()))), Outcome::Deleted, "{slot:?}");
+    }
+    assert_eq!(held(&shard), [const { None }; 4]);
+    assert_eq!(shard.one(delete(Target::Topic("orders".into()))), Outcome::Deleted);
+    shard.reload();
 }
 
 #[test]
