@@ -111,18 +111,18 @@ impl Entry<'_> {
             }
             None => None,
         };
-        let group = match &config.group {
-            Some(name) => Some(self.state.group(tenant, name).ok_or(Refusal::GroupNotFound)?),
-            None => None,
-        };
         let fits = match config.slot.target() {
-            SlotTarget::Topic => topic.is_some() && group.is_none(),
-            SlotTarget::Group => topic.is_none() && group.is_some(),
-            SlotTarget::GroupTopic => group.is_some(),
+            SlotTarget::Topic => topic.is_some() && config.group.is_none(),
+            SlotTarget::Group => topic.is_none() && config.group.is_some(),
+            SlotTarget::GroupTopic => config.group.is_some(),
         };
         if !fits {
             return Err(Refusal::Malformed(format!("not what a {:?} is bound to", config.slot)));
         }
+        let group = match &config.group {
+            Some(name) => Some(self.state.group(tenant, name).ok_or(Refusal::GroupNotFound)?),
+            None => None,
+        };
         if let (Some(group), Some(topic)) = (group, topic)
             && !group.topic_ids.contains(&topic)
         {

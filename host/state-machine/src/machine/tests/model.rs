@@ -34,8 +34,9 @@ fn group_ask() -> impl Strategy<Value = GroupAsk> {
 }
 
 fn bind_ask() -> impl Strategy<Value = BindAsk> {
-    let fields = (any::<bool>(), prop::option::weighted(0.7, topic_name()), prop::option::of(group_name()), 0_u8..2);
-    fields.prop_map(|(selector, topic, group, setting)| BindAsk { selector, topic, group, setting })
+    let slot = prop::sample::select(vec![Slot::Selector, Slot::Filter, Slot::Dedup, Slot::Retry, Slot::CheckBack]);
+    let fields = (slot, prop::option::weighted(0.7, topic_name()), prop::option::of(group_name()), 0_u8..2);
+    fields.prop_map(|(slot, topic, group, setting)| BindAsk { slot, topic, group, setting })
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -76,9 +77,8 @@ fn encode(act: &Act, reference: &Reference) -> Command {
         Act::Group { name, config, expect } => put_if(expect.clone(), group_object(*name, config)),
         Act::DropGroup { name } => delete(Target::Group((*name).into())),
         Act::Bind { name, ask } => {
-            let slot = if ask.selector { Slot::Selector } else { Slot::Filter };
             let (topic, group) = (ask.topic.map(String::from), ask.group.map(String::from));
-            let config = builtin(slot, topic.as_deref(), group.as_deref(), &ask.setting.to_string());
+            let config = builtin(ask.slot, topic.as_deref(), group.as_deref(), &ask.setting.to_string());
             put_if(Expect::Anything, Object::Binding { name: (*name).into(), config })
         }
         Act::Unbind { name } => delete(Target::Binding((*name).into())),
@@ -163,6 +163,10 @@ fn compare(shard: &Shard, reference: &Reference) {
         for (queue, end) in topic.ends.iter().enumerate() {
             assert_eq!(state.ends(found.id, QueueId(queue as u16)).latest, *end);
         }
+        let held = [state.selector(found.id), state.dedup(found.id), state.check_back(found.id)];
+        let held = held.map(|binding| binding.map(|binding| binding.name.to_string()));
+        let of = |slot| holder(reference, slot, Some(topic.id), None);
+        assert_eq!(held, [Slot::Selector, Slot::Dedup, Slot::CheckBack].map(of));
     }
     assert_eq!(state.groups.len(), reference.groups.len());
     for group in &reference.groups {
@@ -193,10 +197,12 @@ fn compare_group(shard: &Shard, reference: &Reference, group: &super::reference:
                 assert_eq!(row, group.retries.get(&place).map(|r| (r.attempt, r.due, r.history.clone())));
             }
         }
-        let of = |topic: Option<u32>| reference.bindings.iter().find(|b| b.group == Some(group.id) && b.topic == topic);
-        let filter = of(Some(topic.id)).or_else(|| of(None)).map(|b| b.name.clone());
+        let of = |topic| holder(reference, Slot::Filter, topic, Some(group.id));
+        let filter = of(Some(topic.id)).or_else(|| of(None));
         assert_eq!(state.filter(found.id, TopicId(topic.id)).map(|b| b.name.to_string()), filter);
     }
+    let retry = holder(reference, Slot::Retry, None, Some(group.id));
+    assert_eq!(state.retry(found.id).map(|b| b.name.to_string()), retry);
     let due = shard.machine.due(&shard.rows, GroupId(group.id), shard.now, 1_000).unwrap();
     let due: Vec<_> = due.iter().map(|r| (r.due, (r.topic, r.queue, r.offset))).collect();
     let waiting = group.retries.iter().map(|(place, retry)| (retry.due, *place));
@@ -206,6 +212,12 @@ fn compare_group(shard: &Shard, reference: &Reference, group: &super::reference:
     let next = waiting.map(|(due, _)| Timestamp(due)).min();
     assert_eq!(shard.machine.next_due(&shard.rows, GroupId(group.id)).unwrap(), next);
     assert_eq!(state.retrying.get(&found.id).copied().unwrap_or(0), group.retries.len() as u64);
+}
+
+/// The binding that holds a slot, by the reference.
+fn holder(reference: &Reference, slot: Slot, topic: Option<u32>, group: Option<u32>) -> Option<String> {
+    let holder = reference.bindings.iter().find(|b| b.slot == slot && b.topic == topic && b.group == group);
+    holder.map(|binding| binding.name.clone())
 }
 
 fn run(entries: Vec<(Vec<Act>, u64, bool)>) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pointsman_model::{Generation, QueueId, QueueOffset, Timestamp};
 
 use super::*;
+use crate::command::Slot;
 use crate::outcome::{Refusal, Settlement};
 
 /// What someone asks for. Names are letters, so that they meet.
@@ -41,7 +42,7 @@ pub(super) enum From {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct BindAsk {
-    pub(super) selector: bool,
+    pub(super) slot: Slot,
     pub(super) topic: Option<char>,
     pub(super) group: Option<char>,
     pub(super) setting: u8,
@@ -90,7 +91,7 @@ pub(super) struct RRetry {
 #[derive(Debug)]
 pub(super) struct RBinding {
     pub(super) name: String,
-    selector: bool,
+    pub(super) slot: Slot,
     pub(super) topic: Option<u32>,
     pub(super) group: Option<u32>,
     ask: BindAsk,
@@ -276,7 +277,7 @@ impl Reference {
         let mut wanted = Vec::new();
         for ((topic_name, filter), topic) in config.topics.iter().zip(&topics) {
             let Some(setting) = *filter else { continue };
-            let ask = BindAsk { selector: false, topic: Some(*topic_name), group: Some(name), setting };
+            let ask = BindAsk { slot: Slot::Filter, topic: Some(*topic_name), group: Some(name), setting };
             wanted.push((*topic, ask, format!("{name}:{topic_name}")));
         }
         self.groups.iter_mut().find(|group| group.name == name).unwrap().topics = topics;
@@ -289,7 +290,8 @@ impl Reference {
                 Some(binding) => (binding.ask, binding.generation) = (ask, generation),
                 None => {
                     let (topic, group) = (Some(topic), Some(id));
-                    let shorthand = RBinding { name, selector: false, topic, group, ask, generation, shorthand: true };
+                    let shorthand =
+                        RBinding { name, slot: Slot::Filter, topic, group, ask, generation, shorthand: true };
                     self.bindings.push(shorthand);
                 }
             }
@@ -309,17 +311,24 @@ impl Reference {
             Some((_, Some(topic))) => Some(topic.id),
             None => None,
         };
-        let group = match (ask.selector, ask.group.map(|name| self.group(name))) {
-            (true, None) if topic.is_some() => None,
-            (true, _) | (false, None) => return Expected::Malformed,
-            (false, Some(None)) => return refused(Refusal::GroupNotFound),
-            (false, Some(Some(group))) if topic.is_some_and(|topic| !group.topics.contains(&topic)) => {
+        let fits = match ask.slot {
+            Slot::Selector | Slot::Dedup | Slot::CheckBack => topic.is_some() && ask.group.is_none(),
+            Slot::Retry => topic.is_none() && ask.group.is_some(),
+            Slot::Filter => ask.group.is_some(),
+        };
+        if !fits {
+            return Expected::Malformed;
+        }
+        let group = match ask.group.map(|name| self.group(name)) {
+            None => None,
+            Some(None) => return refused(Refusal::GroupNotFound),
+            Some(Some(group)) if topic.is_some_and(|topic| !group.topics.contains(&topic)) => {
                 return refused(Refusal::TopicNotFound(ask.topic.unwrap().into()));
             }
-            (false, Some(Some(group))) => Some(group.id),
+            Some(Some(group)) => Some(group.id),
         };
         let name = String::from(name);
-        let same_place = |b: &&RBinding| b.selector == ask.selector && b.topic == topic && b.group == group;
+        let same_place = |b: &&RBinding| b.slot == ask.slot && b.topic == topic && b.group == group;
         if let Some(holder) = self.bindings.iter().find(|b| same_place(b) && b.name != name) {
             return refused(Refusal::InUse(vec![holder.name.clone()]));
         }
@@ -330,14 +339,14 @@ impl Reference {
         let place = old.unwrap_or(self.bindings.len());
         if let Some(old) = old {
             let old = self.bindings.remove(old);
-            let (was, is) = ((old.selector, old.topic, old.group), (ask.selector, topic, group));
+            let (was, is) = ((old.topic, old.group), (topic, group));
             if judged(was) != judged(is) {
                 self.bump(was);
             }
         }
-        let generation = self.bump((ask.selector, topic, group));
-        let (selector, ask, shorthand) = (ask.selector, ask.clone(), false);
-        self.bindings.insert(place, RBinding { name, selector, topic, group, ask, generation, shorthand });
+        let generation = self.bump((topic, group));
+        let (slot, ask, shorthand) = (ask.slot, ask.clone(), false);
+        self.bindings.insert(place, RBinding { name, slot, topic, group, ask, generation, shorthand });
         Expected::Configured { created: old.is_none(), unchanged: false }
     }
 
@@ -346,12 +355,12 @@ impl Reference {
             return refused(Refusal::BindingNotFound);
         };
         let old = self.bindings.remove(at);
-        self.bump((old.selector, old.topic, old.group));
+        self.bump((old.topic, old.group));
         Expected::Exactly(Outcome::Deleted)
     }
 
-    fn bump(&mut self, (selector, topic, group): (bool, Option<u32>, Option<u32>)) -> u32 {
-        let generation = if selector {
+    fn bump(&mut self, (topic, group): (Option<u32>, Option<u32>)) -> u32 {
+        let generation = if group.is_none() {
             &mut self.topics.iter_mut().find(|t| Some(t.id) == topic).unwrap().generation
         } else {
             &mut self.groups.iter_mut().find(|g| Some(g.id) == group).unwrap().generation
@@ -445,8 +454,9 @@ impl Reference {
     }
 }
 
-fn judged((selector, topic, group): (bool, Option<u32>, Option<u32>)) -> (bool, Option<u32>) {
-    (selector, if selector { topic } else { group })
+/// What a binding judges for: its group, else its topic.
+fn judged((topic, group): (Option<u32>, Option<u32>)) -> (bool, Option<u32>) {
+    (group.is_none(), group.or(topic))
 }
 
 fn meets(expect: &Expect, present: bool) -> bool {
