@@ -1,7 +1,9 @@
 //! Look-ups of stored messages.
 
 use pointsman_model::queue_entry::QueueEntry;
-use pointsman_model::{LogIndex, MessageId, Name, Ordinal, QueueId, QueueOffset, hash, limits};
+use pointsman_model::record::{Record, kind};
+use pointsman_model::{LogIndex, MessageId, Name, Ordinal, QueueId, QueueOffset, ShardId, Term, hash, limits};
+use pointsman_state_machine::command::{Cause, Place};
 use pointsman_state_machine::state::Topic;
 
 use crate::broker::Home;
@@ -21,7 +23,7 @@ impl Broker {
         if id.shard != home.shard.port.id() {
             return Err(Error::MessageNotFound);
         }
-        let found = home.shard.port.find(id.term, id.index, id.ordinal)?;
+        let found = find(&home, id)?;
         let found = found.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))?;
         stored(&home, id, found)
     }
@@ -90,8 +92,44 @@ impl Broker {
 /// The message of a queue entry.
 pub(crate) fn read(home: &Home, topic: &Name, entry: &QueueEntry, offset: u64) -> Result<StoredMessage, Error> {
     let record = home.shard.port.record(entry)?;
-    let id = MessageId { shard: home.shard.port.id(), term: entry.term, index: entry.index, ordinal: entry.ordinal };
+    let id = id_of(home.shard.port.id(), entry, &record);
     Ok(StoredMessage { id, topic: topic.clone(), offset: QueueOffset(offset), stored_at: entry.stamp, record })
+}
+
+/// The id of a visible message: its record's place, or that of the record it was parked in before.
+pub(crate) fn id_of(shard: ShardId, entry: &QueueEntry, record: &Record) -> MessageId {
+    let own = MessageId { shard, term: entry.term, index: entry.index, ordinal: entry.ordinal };
+    kept_id(record).map_or(own, |place| id_at(shard, place))
+}
+
+/// The id of the message that a record at this place is, or was parked in.
+pub(crate) fn id_at(shard: ShardId, place: Place) -> MessageId {
+    MessageId { shard, term: Term(place.term), index: LogIndex(place.index), ordinal: Ordinal(place.ordinal) }
+}
+
+/// The place whose id a record goes on with.
+fn kept_id(record: &Record) -> Option<Place> {
+    if record.header.kind != kind::PUBLISH_FROM {
+        return None;
+    }
+    // `apply` has read this head.
+    let origin = head(&record.head).ok()?.origin?;
+    matches!(origin.cause, Cause::Timer | Cause::Commit).then_some(origin.place)
+}
+
+/// The visible message of an id.
+fn find(home: &Home, id: MessageId) -> Result<Option<Found>, Error> {
+    let port = &home.shard.port;
+    if let Some(found) = port.find(id.term, id.index, id.ordinal)? {
+        // The message of such a record goes by the id of the one it was parked in, and by no other.
+        return Ok(kept_id(&found.record).is_none().then_some(found));
+    }
+    let moved = port.moved(home.tenant, id.index, id.ordinal)?;
+    let Some(moved) = moved.filter(|moved| moved.parked_term == id.term.0) else {
+        return Ok(None);
+    };
+    let at = moved.place;
+    Ok(port.find(Term(at.term), LogIndex(at.index), Ordinal(at.ordinal))?)
 }
 
 /// A message of the tenant, by its topic's name.

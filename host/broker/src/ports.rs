@@ -18,7 +18,7 @@ use pointsman_model::{
     BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp,
     TopicId,
 };
-use pointsman_state_machine::state::Retry;
+use pointsman_state_machine::state::{Moved, Parked, Retry, Timer};
 use pointsman_state_machine::{Outcome, State};
 use tokio::sync::{oneshot, watch};
 
@@ -88,7 +88,8 @@ pub trait Shard: Send + Sync + 'static {
         self.record(entry)
     }
 
-    /// The message with this place, with its offset; `None` if there is none, or if it was refused.
+    /// The visible message with this place, with its offset; `None` if there is none, or if it was refused. A message
+    /// that was parked is found by the place of the record that made it visible.
     ///
     /// # Errors
     /// Damage or a failed read.
@@ -123,6 +124,41 @@ pub trait Shard: Send + Sync + 'static {
         queue: QueueId,
         offset: QueueOffset,
     ) -> Result<Option<Retry>, ReadError>;
+
+    /// The message that a record holds, while it waits to become visible. Its bytes are read as [`Parked::entry`].
+    ///
+    /// # Errors
+    /// A failed read.
+    fn parked(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Parked>, ReadError>;
+
+    /// Where a message that was parked in this record is visible.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn moved(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Moved>, ReadError>;
+
+    /// Parked messages of all tenants whose time has come, the earliest first.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn timers_due(&self, now: Timestamp, max: usize) -> Result<Vec<Timer>, ReadError>;
+
+    /// When the next parked message of any tenant is due.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn next_timer(&self) -> Result<Option<Timestamp>, ReadError>;
+
+    /// Parked messages of a tenant that wait for a time, behind `after`, the earliest first.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn timers(
+        &self,
+        tenant: TenantId,
+        after: Option<(Timestamp, LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<Timer>, ReadError>;
 
     /// The bytes of an uploaded component.
     ///

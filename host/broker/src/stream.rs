@@ -243,7 +243,7 @@ impl TopicStream {
         let entry = &merged.entry;
         let shard = self.home.shard.port.id();
         StoredMessage {
-            id: MessageId { shard, term: entry.term, index: entry.index, ordinal: entry.ordinal },
+            id: id_of(shard, entry, &record),
             topic: self.topic.name.clone(),
             offset: QueueOffset(merged.offset),
             stored_at: entry.stamp,

@@ -314,6 +314,24 @@ pub struct Skip {
     pub ranges: Vec<(u64, u64)>,
 }
 
+/// Head of a `timer-change` record: about a message that waits for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerChange {
+    /// The record it is parked in.
+    pub place: Place,
+    /// What happens to it.
+    pub op: TimerOp,
+}
+
+/// What happens to a message that waits for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimerOp {
+    /// It is never delivered.
+    Cancel,
+    /// It is due at another time, ms.
+    Due(u64),
+}
+
 /// Head of a `config-put` record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigPut {

@@ -8,8 +8,9 @@
 //! |---|---|
 //! | `entry` | one entry: its records in order, units, and the commands that are one call |
 //! | `changes` | what the entry has changed so far, and its rows |
-//! | `publish` `settle` `config` `plugin` | the commands |
+//! | `publish` `park` `settle` `config` `plugin` | the commands |
 //! | `outcome_hash` | what replicas compare |
+//! | `timers` | reads of parked messages |
 //! | `load` | typed state from rows |
 //! | `walk` | queue and key entries of entries that are applied already |
 //!
@@ -20,9 +21,11 @@ mod config;
 mod entry;
 mod load;
 mod outcome_hash;
+mod park;
 mod plugin;
 mod publish;
 mod settle;
+mod timers;
 mod walk;
 
 use std::collections::BTreeSet;

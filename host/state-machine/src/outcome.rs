@@ -2,12 +2,16 @@
 
 use pointsman_model::{Generation, LogIndex, Ordinal, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId};
 
+use crate::command::Place;
+
 /// What one record came to. In the order of the records of an entry.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// A message is visible.
     Published(Published),
+    /// A message is stored and not visible yet.
+    Parked(ParkedAt),
     /// Each item of a settle or expire record, in order.
     Settled(Vec<Settlement>),
     /// A range is skipped.
@@ -27,6 +31,11 @@ pub enum Outcome {
     Deleted,
     /// A piece of a plugin is stored.
     ChunkStored,
+    /// A parked message is due at another time; at none if it is cancelled.
+    TimerChanged {
+        /// When it is due now.
+        deliver_at: Option<Timestamp>,
+    },
     /// Nothing happened, for this reason.
     Refused(Refusal),
 }
@@ -48,6 +57,21 @@ pub struct Published {
     pub offset: QueueOffset,
     /// Its store time.
     pub stored_at: Timestamp,
+}
+
+/// A message that is stored and not visible yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedAt {
+    /// Its record, whose place is its id.
+    pub place: Place,
+    /// Its topic.
+    pub topic: TopicId,
+    /// The queue it was placed in.
+    pub queue: QueueId,
+    /// When it was stored; its store time as readers see it is that of its delivery.
+    pub stored_at: Timestamp,
+    /// When it is delivered, if it waits for a time.
+    pub deliver_at: Option<Timestamp>,
 }
 
 /// What became of one lease.
@@ -99,6 +123,12 @@ pub enum Refusal {
     PluginIncomplete,
     /// Another record of the same unit was refused.
     UnitRefused,
+    /// What the message comes from waits for it no more: visible, cancelled, or due later.
+    SourceClosed,
+    /// The message waits for no time: it is visible already.
+    AlreadyDelivered,
+    /// No message waits for a time there.
+    ScheduleNotFound,
     /// An id is taken by another tenant. Holds the id.
     TenantIdTaken(TenantId),
 }

@@ -5,6 +5,7 @@
 
 mod cursor;
 mod holders;
+mod parked;
 mod slots;
 mod tenant_name;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cursor::Cursor;
 pub(crate) use cursor::{BLOCK_BYTES, Touched};
+pub use parked::{Moved, Parked, Timer};
 pub use slots::{SlotMove, SlotTable};
 use tenant_name::TenantName;
 
@@ -55,6 +57,8 @@ pub struct State {
     pub cursors: BTreeMap<(GroupId, TopicId, QueueId), Cursor>,
     /// Messages in each group's retry set; absent means none.
     pub retrying: BTreeMap<GroupId, u64>,
+    /// Messages of each tenant that wait for a time; absent means none.
+    pub timers: BTreeMap<TenantId, u64>,
     /// The active selector of a topic.
     pub selectors: BTreeMap<TopicId, BindingId>,
     /// The active filter of a group, for one of its topics or for all.

@@ -23,12 +23,18 @@
 //! | 15 retrying | `tenant`, group u32 | how many rows of table 13 |
 //! | 16 segment queue | `0`, segment base u64, topic u32, queue u16 | offset of the queue's first message in the segment |
 //! | 17 refused | `0`, segment base u64, index u64, ordinal u16 | nothing: a publish record that came to nothing |
+//! | 21 parked | `tenant`, index u64, ordinal u16 | [`Parked`]: a message that is stored and not visible yet |
+//! | 22 timer | `tenant`, due u64, index u64, ordinal u16 | its topic u32 |
+//! | 23 moved | `tenant`, index u64, ordinal u16 of the parked record | [`Moved`]: where that message is visible |
+//! | 24 timers | `tenant` | how many rows of table 22 |
 //!
 //! Tables 16 and 17 go with their segment, hence are the shard's. A block without a set bit has no row, and no bit below
 //! the floor is set.
 //!
 //! [`State::counters`]: crate::State::counters
 //! [`Retry`]: crate::state::Retry
+//! [`Parked`]: crate::state::Parked
+//! [`Moved`]: crate::state::Moved
 
 mod rows;
 
@@ -80,6 +86,14 @@ pub const RETRYING: u8 = 15;
 pub const SEGMENT_QUEUE: u8 = 16;
 /// Publish records that came to nothing.
 pub const REFUSED: u8 = 17;
+/// Messages that are stored and not visible yet.
+pub const PARKED: u8 = 21;
+/// Those of them that wait for a time, by that time.
+pub const TIMER: u8 = 22;
+/// Where messages that were parked are visible.
+pub const MOVED: u8 = 23;
+/// How many timers a tenant has.
+pub const TIMERS: u8 = 24;
 
 /// Rows without a tenant.
 const NO_TENANT: TenantId = TenantId(0);
@@ -215,6 +229,37 @@ pub(crate) fn refused_prefix(segment: LogPosition) -> Vec<u8> {
 
 pub(crate) fn refused_key(segment: LogPosition, index: LogIndex, ordinal: Ordinal) -> Vec<u8> {
     Key::new(REFUSED, NO_TENANT).u64(segment.0).u64(index.0).u16(ordinal.0).0
+}
+
+/// All parked messages of a tenant: a prefix of [`parked_key`].
+pub(crate) fn parked_prefix(tenant: TenantId) -> Vec<u8> {
+    Key::new(PARKED, tenant).0
+}
+
+pub(crate) fn parked_key(tenant: TenantId, index: u64, ordinal: u16) -> Vec<u8> {
+    Key::new(PARKED, tenant).u64(index).u16(ordinal).0
+}
+
+/// All timers of a tenant: a prefix of [`timer_key`].
+pub(crate) fn timer_prefix(tenant: TenantId) -> Vec<u8> {
+    Key::new(TIMER, tenant).0
+}
+
+/// Where the timers of a tenant from that time on start.
+pub(crate) fn timer_from(tenant: TenantId, due: u64) -> Vec<u8> {
+    Key::new(TIMER, tenant).u64(due).0
+}
+
+pub(crate) fn timer_key(tenant: TenantId, due: u64, index: u64, ordinal: u16) -> Vec<u8> {
+    Key(timer_from(tenant, due)).u64(index).u16(ordinal).0
+}
+
+pub(crate) fn moved_key(tenant: TenantId, index: u64, ordinal: u16) -> Vec<u8> {
+    Key::new(MOVED, tenant).u64(index).u16(ordinal).0
+}
+
+pub(crate) fn timers_key(tenant: TenantId) -> Vec<u8> {
+    Key::new(TIMERS, tenant).0
 }
 
 /// The first key after all that start with `prefix`. Our tables are below 255, so there is one.

@@ -2,7 +2,7 @@
 
 use pointsman_model::queue_entry::FLAG_TTL;
 use pointsman_model::record::Record;
-use pointsman_model::{MessageId, QueueOffset, Timestamp, limits};
+use pointsman_model::{QueueOffset, Timestamp, limits};
 use pointsman_state_machine::command::{LeaseRef, SettleItem, SettleOp};
 
 use super::ending::Endings;
@@ -10,6 +10,7 @@ use super::memory::{Candidate, LeaseMemory, Memory};
 use super::scan::head;
 use super::{GroupRuntime, Wanted};
 use crate::error::Error;
+use crate::lookup::id_of;
 use crate::ports::ReadError;
 use crate::receipt::Receipt;
 use crate::signing::Key;
@@ -170,7 +171,7 @@ impl GroupRuntime {
                 session,
                 expires,
             };
-            let id = MessageId { shard, term: entry.term, index: entry.index, ordinal: entry.ordinal };
+            let id = id_of(shard, entry, &record);
             leases.push(Lease {
                 receipt: receipt.seal(key),
                 expires_at: expires,

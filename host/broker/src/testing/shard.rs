@@ -12,7 +12,7 @@ use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::{ConfigPut, Expect, Object};
-use pointsman_state_machine::state::Retry;
+use pointsman_state_machine::state::{Moved, Parked, Retry, Timer};
 use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
@@ -328,6 +328,36 @@ impl Shard for FakeShard {
     ) -> Result<Option<Retry>, ReadError> {
         let log = self.log.read();
         log.machine.retry(&log.store, group, topic, queue, offset).map_err(|error| failed(&error))
+    }
+
+    fn parked(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Parked>, ReadError> {
+        let log = self.log.read();
+        log.machine.parked(&log.store, tenant, index, ordinal).map_err(|error| failed(&error))
+    }
+
+    fn moved(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Moved>, ReadError> {
+        let log = self.log.read();
+        log.machine.moved(&log.store, tenant, index, ordinal).map_err(|error| failed(&error))
+    }
+
+    fn timers_due(&self, now: Timestamp, max: usize) -> Result<Vec<Timer>, ReadError> {
+        let log = self.log.read();
+        log.machine.timers_due(&log.store, now, max).map_err(|error| failed(&error))
+    }
+
+    fn next_timer(&self) -> Result<Option<Timestamp>, ReadError> {
+        let log = self.log.read();
+        log.machine.next_timer(&log.store).map_err(|error| failed(&error))
+    }
+
+    fn timers(
+        &self,
+        tenant: TenantId,
+        after: Option<(Timestamp, LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<Timer>, ReadError> {
+        let log = self.log.read();
+        log.machine.timers(&log.store, tenant, after, max).map_err(|error| failed(&error))
     }
 
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {

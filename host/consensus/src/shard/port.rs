@@ -9,7 +9,7 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::State;
-use pointsman_state_machine::state::Retry;
+use pointsman_state_machine::state::{Moved, Parked, Retry, Timer};
 use pointsman_storage::queues::QueueRead;
 use tokio::sync::{oneshot, watch};
 
@@ -152,7 +152,7 @@ impl ports::Shard for Shard {
         };
         let damaged = |error| ReadError::Storage(format!("record {ordinal} of entry {index}: {error}"));
         let found = record::decode(&frame.records.slice(range.map_err(damaged)?)).map_err(damaged)?;
-        if found.header.kind != record::kind::PUBLISH {
+        if !matches!(found.header.kind, record::kind::PUBLISH | record::kind::PUBLISH_FROM) {
             return Ok(None);
         }
         let (topic, queue) = (found.header.topic, found.header.queue);
@@ -191,6 +191,31 @@ impl ports::Shard for Shard {
         offset: QueueOffset,
     ) -> Result<Option<Retry>, ReadError> {
         self.core.machine.read().retry(&self.core.rows(), group, topic, queue, offset).map_err(failed)
+    }
+
+    fn parked(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Parked>, ReadError> {
+        self.core.machine.read().parked(&self.core.rows(), tenant, index, ordinal).map_err(failed)
+    }
+
+    fn moved(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Moved>, ReadError> {
+        self.core.machine.read().moved(&self.core.rows(), tenant, index, ordinal).map_err(failed)
+    }
+
+    fn timers_due(&self, now: Timestamp, max: usize) -> Result<Vec<Timer>, ReadError> {
+        self.core.machine.read().timers_due(&self.core.rows(), now, max).map_err(failed)
+    }
+
+    fn next_timer(&self) -> Result<Option<Timestamp>, ReadError> {
+        self.core.machine.read().next_timer(&self.core.rows()).map_err(failed)
+    }
+
+    fn timers(
+        &self,
+        tenant: TenantId,
+        after: Option<(Timestamp, LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<Timer>, ReadError> {
+        self.core.machine.read().timers(&self.core.rows(), tenant, after, max).map_err(failed)
     }
 
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {

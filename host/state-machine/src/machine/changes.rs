@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pointsman_model::{GroupId, QueueId, TopicId};
+use pointsman_model::{GroupId, QueueId, TenantId, TopicId};
 
 use super::{KeyAppend, QueueAppend, Store};
 use crate::error::Error;
@@ -28,6 +28,8 @@ pub(super) struct Changes {
     pub(super) cursors: BTreeMap<(GroupId, TopicId, QueueId), Touched>,
     /// Groups whose number of retry rows differs.
     pub(super) retrying: BTreeSet<GroupId>,
+    /// Tenants whose number of timers differs.
+    pub(super) timers: BTreeSet<TenantId>,
 }
 
 impl Changes {
@@ -76,6 +78,13 @@ impl Changes {
             };
             let key = table::retrying_key(tenant, group);
             match state.retrying.get(&group) {
+                Some(count) => self.put(key, table::encode(count)),
+                None => self.delete(key),
+            }
+        }
+        for tenant in std::mem::take(&mut self.timers) {
+            let key = table::timers_key(tenant);
+            match state.timers.get(&tenant) {
                 Some(count) => self.put(key, table::encode(count)),
                 None => self.delete(key),
             }

@@ -8,9 +8,10 @@ use pointsman_model::{Ordinal, Timestamp};
 use serde::Deserialize;
 
 use super::changes::Changes;
+use super::park::refuse_repeated_sources;
 use super::publish::Facts;
 use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
-use crate::command::{Expire, PluginChunk, PluginCommit, Settle, Skip};
+use crate::command::{Expire, PluginChunk, PluginCommit, Settle, Skip, TimerChange};
 use crate::error::Error;
 use crate::outcome::{Outcome, Refusal};
 use crate::state::State;
@@ -102,13 +103,14 @@ impl<'a> Entry<'a> {
     fn command(&mut self, placed: &Placed) -> Result<Outcome, Stop> {
         let Placed { header, head, body, .. } = placed;
         match header.kind {
-            kind::PUBLISH => {
-                let facts = self.check_publish(header, head)?;
-                Ok(self.publish(placed, &facts)?)
+            kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => {
+                let facts = self.check_message(placed)?;
+                Ok(self.message(placed, &facts)?)
             }
             kind::SETTLE => self.settle(header, decode::<Settle>(head)?),
             kind::EXPIRE => self.expire(header, decode::<Expire>(head)?),
             kind::SKIP => self.skip(header, &decode::<Skip>(head)?),
+            kind::TIMER_CHANGE => self.timer_change(header, &decode::<TimerChange>(head)?),
             kind::CONFIG_PUT => self.config_put(header, decode(head)?),
             kind::CONFIG_DELETE => self.config_delete(header, decode(head)?),
             kind::PLUGIN_CHUNK => self.plugin_chunk(header, decode::<PluginChunk>(head)?, body),
@@ -126,10 +128,11 @@ impl<'a> Entry<'a> {
         {
             *facts = Err(Refusal::Malformed("the entry ends within a unit".into()));
         }
+        refuse_repeated_sources(&mut checked);
         let whole = checked.iter().all(Result::is_ok);
         for (placed, checked) in unit.iter().zip(checked) {
             let outcome = match checked {
-                Ok(facts) if whole => self.publish(placed, &facts)?,
+                Ok(facts) if whole => self.message(placed, &facts)?,
                 Ok(_) => self.refuse(placed, Refusal::UnitRefused),
                 Err(refusal) => self.refuse(placed, refusal),
             };
@@ -140,14 +143,19 @@ impl<'a> Entry<'a> {
 
     fn check_part(&self, placed: &Placed) -> Result<Result<Facts, Refusal>, Error> {
         match placed.header.kind {
-            kind::PUBLISH => Ok(self.check_publish(&placed.header, &placed.head)),
+            kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => match self.check_message(placed) {
+                Ok(facts) => Ok(Ok(facts)),
+                Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
+                Err(Stop::Failed(error)) => Err(error),
+            },
             kind if is_known(kind) => Ok(Err(Refusal::Malformed("only messages form units".into()))),
             kind => Err(Error::UnknownKind { kind, index: self.meta.index, ordinal: placed.ordinal }),
         }
     }
 
     fn refuse(&mut self, placed: &Placed, refusal: Refusal) -> Outcome {
-        if placed.header.kind == kind::PUBLISH {
+        // A parked record that is refused has no row, which says enough.
+        if matches!(placed.header.kind, kind::PUBLISH | kind::PUBLISH_FROM) {
             self.note_refused(placed.ordinal);
         }
         Outcome::Refused(refusal)
@@ -192,9 +200,12 @@ fn is_known(kind: u8) -> bool {
     matches!(
         kind,
         kind::PUBLISH
+            | kind::PUBLISH_PARKED
+            | kind::PUBLISH_FROM
             | kind::SETTLE
             | kind::EXPIRE
             | kind::SKIP
+            | kind::TIMER_CHANGE
             | kind::CONFIG_PUT
             | kind::CONFIG_DELETE
             | kind::PLUGIN_CHUNK

@@ -117,5 +117,9 @@ fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
         let (_tenant, group) = (numbers.u32()?, GroupId(numbers.u32()?));
         state.retrying.insert(group, decode(key, value)?);
         Ok(())
+    })?;
+    each(store, table::TIMERS, |key, value, numbers| {
+        state.timers.insert(TenantId(numbers.u32()?), decode(key, value)?);
+        Ok(())
     })
 }

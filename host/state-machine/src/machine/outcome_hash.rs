@@ -40,6 +40,16 @@ fn write(outcome: &Outcome, out: &mut Vec<u8>) {
         }
         Outcome::Deleted => out.push(5),
         Outcome::ChunkStored => out.push(6),
+        Outcome::Parked(at) => {
+            out.push(22);
+            out.extend_from_slice(&at.topic.0.to_le_bytes());
+            out.extend_from_slice(&at.queue.0.to_le_bytes());
+            out.extend_from_slice(&at.deliver_at.map_or(u64::MAX, |due| due.0).to_le_bytes());
+        }
+        Outcome::TimerChanged { deliver_at } => {
+            out.push(30);
+            out.extend_from_slice(&deliver_at.map_or(u64::MAX, |due| due.0).to_le_bytes());
+        }
         Outcome::Refused(refusal) => {
             out.push(7);
             write_refusal(refusal, out);
@@ -74,6 +84,9 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::WrongSlot => (13, 0),
         Refusal::PluginIncomplete => (14, 0),
         Refusal::UnitRefused => (15, 0),
+        Refusal::SourceClosed => (30, 0),
+        Refusal::AlreadyDelivered => (31, 0),
+        Refusal::ScheduleNotFound => (32, 0),
         Refusal::TenantIdTaken(id) => (16, id.0.into()),
     };
     out.push(tag);

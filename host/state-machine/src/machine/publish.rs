@@ -8,9 +8,9 @@ use pointsman_model::record::{FRAME_HEADER_BYTES, Header};
 use pointsman_model::{Generation, LogPosition, Ordinal, QueueId, QueueOffset, TopicId, hash, limits};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-use super::entry::{Entry, Placed, decode};
+use super::entry::{Entry, Placed, Stop, decode};
 use super::{EntryMeta, KeyAppend, QueueAppend};
-use crate::command::{Dedup, Judged, Origin, Park, Placement, Source, TransactionMeta};
+use crate::command::{Cause, Dedup, Judged, Origin, Park, Placement, Source, TransactionMeta};
 use crate::error::Error;
 use crate::outcome::{Outcome, Published, Refusal};
 use crate::table;
@@ -22,6 +22,8 @@ pub(super) struct Facts {
     flags: u8,
     keys: KeyHashes,
     source: Option<Source>,
+    pub(super) park: Option<Park>,
+    pub(super) origin: Option<Origin>,
 }
 
 impl Facts {
@@ -34,6 +36,8 @@ impl Facts {
             flags: if head.ttl_ms > 0 { queue_entry::FLAG_TTL } else { 0 },
             keys: head.keys,
             source: head.source,
+            park: head.park,
+            origin: head.origin,
         })
     }
 
@@ -68,12 +72,19 @@ impl Facts {
 
 impl Entry<'_> {
     /// All that can refuse a message.
-    pub(super) fn check_publish(&self, header: &Header, head: &[u8]) -> Result<Facts, Refusal> {
+    pub(super) fn check_message(&self, placed: &Placed) -> Result<Facts, Stop> {
+        let facts = self.check_publish(&placed.header, placed.head())?;
+        self.check_parking(placed, &facts)?;
+        Ok(facts)
+    }
+
+    fn check_publish(&self, header: &Header, head: &[u8]) -> Result<Facts, Refusal> {
         let facts = Facts::read(head)?;
         if header.priority > limits::PRIORITY_MAX {
             return Err(Refusal::Malformed(format!("priority {}", header.priority)));
         }
-        if let Some(source) = facts.source {
+        // A message that comes from a parked one was sent here before; its topic's word then still holds.
+        if let Some(source) = facts.source.filter(|_| facts.origin.is_none()) {
             self.check_generation(header, TopicId(source.topic), Generation(source.generation))?;
         }
         let queues = self.check_generation(header, header.topic, header.generation)?;
@@ -90,8 +101,23 @@ impl Entry<'_> {
         if topic.generation == decided { Ok(topic.queues()) } else { Err(Refusal::Stale(topic.generation)) }
     }
 
+    /// Stores a checked message: at the end of its queue, or parked.
+    pub(super) fn message(&mut self, placed: &Placed, facts: &Facts) -> Result<Outcome, Error> {
+        if let Some(park) = facts.park {
+            return Ok(self.park(placed, park));
+        }
+        let published = self.publish(placed, facts)?;
+        match facts.origin {
+            Some(Origin { place, cause: Cause::Timer | Cause::Commit }) => {
+                self.moved(placed.header.tenant, place, &published)?;
+            }
+            Some(Origin { cause: Cause::Redrive(_), .. }) | None => {}
+        }
+        Ok(Outcome::Published(published))
+    }
+
     /// Appends a checked message to its queue.
-    pub(super) fn publish(&mut self, placed: &Placed, facts: &Facts) -> Result<Outcome, Error> {
+    fn publish(&mut self, placed: &Placed, facts: &Facts) -> Result<Published, Error> {
         let (topic, queue) = (placed.header.topic, placed.header.queue);
         let ends = self.state.queues.entry((topic, queue)).or_default();
         let offset = QueueOffset(ends.latest);
@@ -100,7 +126,7 @@ impl Entry<'_> {
             self.start_in_segment(topic, queue, offset)?;
         }
         facts.append(self.meta, placed, offset, &mut self.changes.queue, &mut self.changes.keys);
-        Ok(Outcome::Published(Published {
+        Ok(Published {
             term: self.meta.term,
             index: self.meta.index,
             ordinal: placed.ordinal,
@@ -108,7 +134,7 @@ impl Entry<'_> {
             queue,
             offset,
             stored_at: self.now(),
-        }))
+        })
     }
 
     /// Notes the first offset of a queue in this segment.
@@ -150,8 +176,8 @@ struct Head<'a> {
     source: Option<Source>,
     #[serde(borrow)]
     _dedup: Option<Dedup<'a>>,
-    _park: Option<Park>,
-    _origin: Option<Origin>,
+    park: Option<Park>,
+    origin: Option<Origin>,
     #[serde(borrow)]
     _transaction: Option<TransactionMeta<'a>>,
 }

@@ -57,7 +57,8 @@ impl SegmentWalk {
         let (mut queue, mut keys) = (Vec::new(), Vec::new());
         for placed in placed(meta, records) {
             let placed = placed?;
-            if placed.header.kind != kind::PUBLISH || self.refused.contains(&(meta.index, placed.ordinal)) {
+            let visible = matches!(placed.header.kind, kind::PUBLISH | kind::PUBLISH_FROM);
+            if !visible || self.refused.contains(&(meta.index, placed.ordinal)) {
                 continue;
             }
             // Whoever reads this record's head differently than `apply` did has other rows than `apply` wrote.

@@ -74,6 +74,7 @@ impl Entry<'_> {
         if !users.is_empty() {
             return Err(Refusal::InUse(users).into());
         }
+        self.drop_parked(tenant, id)?;
         let places = (id, QueueId(0))..=(id, QueueId(u16::MAX));
         let queues: Vec<_> = self.state.queues.range(places).map(|(place, _)| *place).collect();
         for place in queues {
