@@ -135,6 +135,7 @@ impl From<Error> for Failure {
             Error::PluginNotFound(_) => Self::new(Code::PluginNotFound, detail),
             Error::BindingNotFound(_) => Self::new(Code::BindingNotFound, detail),
             Error::AlreadyExists(_) => Self::new(Code::AlreadyExists, detail),
+            Error::AlreadyDelivered => Self::new(Code::AlreadyDelivered, detail),
             Error::InUse(users) => {
                 let mut problem = Problem::new(Code::InUse, detail);
                 problem.users = Some(users);

@@ -57,6 +57,9 @@ pub enum Error {
     /// `already-exists`.
     #[error("{0}")]
     AlreadyExists(String),
+    /// `already-delivered`.
+    #[error("the message was delivered already")]
+    AlreadyDelivered,
     /// `in-use`. Holds the users' names.
     #[error("in use by {}", .0.join(", "))]
     InUse(Vec<String>),

@@ -22,6 +22,8 @@ impl From<Refusal> for Error {
             Refusal::InUse(users) => Self::InUse(users),
             Refusal::PreconditionFailed => Self::PreconditionFailed,
             Refusal::WrongSlot => Self::invalid("/slot", "the plugin is of another kind"),
+            Refusal::AlreadyDelivered => Self::AlreadyDelivered,
+            Refusal::NotScheduled => Self::MessageNotFound,
             Refusal::Malformed(detail) => Self::invalid("", detail),
             other => Self::Internal(format!("refused: {other:?}")),
         }

@@ -127,8 +127,8 @@ pub enum Refusal {
     SourceClosed,
     /// The message waits for no time: it is visible already.
     AlreadyDelivered,
-    /// No message waits for a time there.
-    ScheduleNotFound,
+    /// No message waits for a time there, nor did one.
+    NotScheduled,
     /// An id is taken by another tenant. Holds the id.
     TenantIdTaken(TenantId),
 }

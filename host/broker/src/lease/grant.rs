@@ -171,7 +171,7 @@ impl GroupRuntime {
                 session,
                 expires,
             };
-            let id = id_of(shard, entry, &record);
+            let id = id_of(shard, &entry, &record);
             leases.push(Lease {
                 receipt: receipt.seal(key),
                 expires_at: expires,

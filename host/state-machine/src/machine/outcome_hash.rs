@@ -86,7 +86,7 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::UnitRefused => (15, 0),
         Refusal::SourceClosed => (30, 0),
         Refusal::AlreadyDelivered => (31, 0),
-        Refusal::ScheduleNotFound => (32, 0),
+        Refusal::NotScheduled => (32, 0),
         Refusal::TenantIdTaken(id) => (16, id.0.into()),
     };
     out.push(tag);

@@ -25,7 +25,10 @@ impl Entry<'_> {
             (kind::PUBLISH_PARKED, Some(Park::Until(_)), None) => Ok(()),
             (kind::PUBLISH_PARKED, Some(Park::Half(first)), None) if first <= placed.ordinal.0 => Ok(()),
             (kind::PUBLISH_FROM, None, Some(origin)) => self.check_source(&placed.header, &origin),
-            _ => Err(Refusal::Malformed("a message that is parked or repeated otherwise than its kind says".into()).into()),
+            _ => {
+                Err(Refusal::Malformed("a message that is parked or repeated otherwise than its kind says".into())
+                    .into())
+            }
         }
     }
 
@@ -111,7 +114,7 @@ impl Entry<'_> {
         let moved: Option<Moved> =
             self.changes.get(self.store, &key)?.map(|value| table::decode(&key, &value)).transpose()?;
         let delivered = moved.is_some_and(|moved| moved.parked_term == place.term);
-        Ok(if delivered { Refusal::AlreadyDelivered } else { Refusal::ScheduleNotFound })
+        Ok(if delivered { Refusal::AlreadyDelivered } else { Refusal::NotScheduled })
     }
 
     /// Forgets what is parked in a topic that goes. One slow entry if it is much: the rows of the tenant are all read.

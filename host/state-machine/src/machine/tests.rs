@@ -4,6 +4,7 @@ mod commands;
 mod config;
 mod garbage;
 mod model;
+mod park;
 mod plugins;
 mod publish;
 mod reference;

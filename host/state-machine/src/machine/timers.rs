@@ -46,7 +46,8 @@ impl Machine {
         let mut found = Vec::new();
         for tenant in self.state.timers.keys() {
             let to = now.0.checked_add(1);
-            let to = to.map_or_else(|| table::after(&table::timer_prefix(*tenant)), |to| table::timer_from(*tenant, to));
+            let to =
+                to.map_or_else(|| table::after(&table::timer_prefix(*tenant)), |to| table::timer_from(*tenant, to));
             found.extend(scan(store, &table::timer_prefix(*tenant), &to, limit)?);
             found.sort_unstable();
             found.truncate(limit);

@@ -5,12 +5,15 @@ use pointsman_model::{Generation, QueueId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::PublishHead;
+use crate::command::{Cause, Origin, Park, Place, PublishHead, TimerChange, TimerOp};
 use crate::outcome::Refusal;
 
 fn known_kind() -> impl Strategy<Value = u8> {
     prop::sample::select(vec![
         kind::PUBLISH,
+        kind::PUBLISH_PARKED,
+        kind::PUBLISH_FROM,
+        kind::TIMER_CHANGE,
         kind::SETTLE,
         kind::EXPIRE,
         kind::SKIP,
@@ -21,12 +24,38 @@ fn known_kind() -> impl Strategy<Value = u8> {
     ])
 }
 
+/// A place that a small entry may have.
+fn place() -> impl Strategy<Value = Place> {
+    (4_u64..10, 0_u16..6).prop_map(|(index, ordinal)| Place { term: 3, index, ordinal })
+}
+
+/// Heads of messages that are parked, and that come from what may be parked.
+fn message_head() -> impl Strategy<Value = Vec<u8>> {
+    let park = prop_oneof![
+        Just(None),
+        (0_u64..2_000).prop_map(|due| Some(Park::Until(due))),
+        (0_u16..4).prop_map(|first| Some(Park::Half(first))),
+    ];
+    let cause = prop_oneof![Just(Cause::Timer), Just(Cause::Commit), (0_u32..3).prop_map(Cause::Redrive)];
+    let origin = prop::option::of((place(), cause).prop_map(|(place, cause)| Origin { place, cause }));
+    (park, origin).prop_map(|(park, origin)| {
+        postcard::to_stdvec(&PublishHead { park, origin, ..PublishHead::default() }).unwrap()
+    })
+}
+
+fn timer_change() -> impl Strategy<Value = Vec<u8>> {
+    let op = prop_oneof![Just(TimerOp::Cancel), (0_u64..2_000).prop_map(TimerOp::Due)];
+    (place(), op).prop_map(|(place, op)| postcard::to_stdvec(&TimerChange { place, op }).unwrap())
+}
+
 /// Records whose checksums hold and whose heads are anything, with numbers small enough to meet what is there.
 fn records() -> impl Strategy<Value = Vec<Command>> {
     let head = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..80),
         prop::collection::vec(0_u8..4, 0..80),
         Just(postcard::to_stdvec(&PublishHead::default()).unwrap()),
+        message_head(),
+        timer_change(),
     ];
     let numbers = (6_u32..9, 0_u32..3, 0_u16..3, 0_u32..3, 0_u16..4, any::<u8>());
     let record =
