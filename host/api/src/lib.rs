@@ -10,8 +10,8 @@
 //!    query and the body answer only after the tenant and the resource are known to exist (`context::Cx::after_…`).
 //! 4. `answer` or `message_json` writes the result.
 //!
-//! A proposal runs in its own task (`routes::detached`): hyper drops a handler whose client left. A lease poll does
-//! not: a client that hung up shall lease nothing.
+//! A proposal outlives its handler ([`detached`]): hyper drops one whose client left. A lease poll does not: a client
+//! that hung up shall lease nothing.
 //!
 //! Never here: openraft, wasmtime, and no rule of the broker.
 
@@ -21,6 +21,7 @@ mod compress;
 mod conditional;
 mod context;
 mod cursor;
+mod detached;
 mod edge;
 mod failure;
 mod headers;

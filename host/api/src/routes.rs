@@ -21,12 +21,12 @@ use axum::body::Body;
 use axum::routing::{MethodRouter, get, post};
 use bytes::Bytes;
 use pointsman_api_types::{Code, Problem, decode};
-use pointsman_broker::Error;
 use pointsman_model::limits;
 use serde::Deserialize;
 
 use crate::body::{self, Cap};
 use crate::context::Cx;
+pub(crate) use crate::detached::detached;
 use crate::failure::Failure;
 use crate::{App, edge, headers};
 
@@ -105,19 +105,6 @@ pub(crate) fn part(name: &str) -> &'static str {
         .into_iter()
         .find(|known| *known == name)
         .unwrap_or("")
-}
-
-/// Runs work that must end even if the client leaves: hyper drops the handler then, but not this task.
-pub(crate) async fn detached<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::spawn(work).await {
-        Ok(result) => result.map_err(Failure::from),
-        Err(error) => {
-            tracing::error!(%error, "a use case panicked");
-            Err(Failure::new(Code::OutcomeUnknown, "the broker failed midway; its log says why"))
-        }
-    }
 }
 
 /// Reads a JSON control body. An absent body is `{}`, an absent type is JSON.
