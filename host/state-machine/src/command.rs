@@ -187,7 +187,7 @@ pub struct Origin {
 }
 
 /// A record's place in its shard's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Term of the entry.
     pub term: u64,
@@ -247,6 +247,8 @@ pub struct Source {
 pub struct Settle {
     /// The group.
     pub group: u32,
+    /// The group's revision as the leader knew it: leases of queues sought since then are over.
+    pub revision: u64,
     /// Outcomes come back in this order.
     pub items: Vec<SettleItem>,
 }
@@ -278,15 +280,19 @@ pub struct LeaseRef {
 pub enum SettleOp {
     /// Done.
     Ack,
-    /// Not done; again after a while.
+    /// Not done. What comes of it was decided before the proposal.
     Nack(AttemptEnd),
 }
 
-/// How an attempt ended badly, and when the next is due.
+/// How an attempt ended badly, and what comes of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptEnd {
-    /// Delay from the entry's stamp on: the retry decision, taken before the proposal.
-    pub delay_ms: u64,
+    /// The retry decision. Past the group's last attempt `apply` makes a dead letter of [`Decision::Again`].
+    pub decision: Decision,
+    /// Who took it. A policy's decision is fenced by the group's generation in the header.
+    pub by: DecidedBy,
+    /// The message's record: what a dead letter refers to.
+    pub place: Place,
     /// When the attempt was delivered, ms; 0 if the leader that delivered it is gone.
     pub delivered_at: u64,
     /// The consumer's words.
@@ -295,11 +301,94 @@ pub struct AttemptEnd {
     pub client_id: Option<String>,
 }
 
+/// What comes of a message whose attempt ended badly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// Another attempt, so long after the entry's stamp.
+    Again {
+        /// The delay.
+        delay_ms: u64,
+    },
+    /// The group's dead-letter queue.
+    DeadLetter {
+        /// The policy's words; the consumer's are the attempt's.
+        reason: Option<String>,
+    },
+    /// Settled as if it were done.
+    Drop,
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Self::Again { delay_ms: 0 }
+    }
+}
+
+/// Who took a retry decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DecidedBy {
+    /// The consumer: a delay of its own, or the word `dead-letter`.
+    #[default]
+    Consumer,
+    /// The default table: the group has no retry policy.
+    Table,
+    /// The group's retry policy.
+    Policy(Judged),
+    /// The binding's `on_failure`: the policy failed.
+    OnFailure(Judged),
+}
+
+/// Head of a `dead-letter-change` record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterChange {
+    /// The group.
+    pub group: u32,
+    /// Index and ordinal of the messages' records. Outcomes come back in this order.
+    pub letters: Vec<(u64, u16)>,
+    /// What is done with each.
+    pub op: DeadLetterOp,
+}
+
+/// What is done with a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeadLetterOp {
+    /// The group gets it again, at once.
+    Redrive,
+    /// It is forgotten.
+    Delete,
+    /// It is forgotten if its retention is over.
+    Expire,
+}
+
+/// Head of a `seek` record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seek {
+    /// The group.
+    pub group: u32,
+    /// What the caller demands of the group before.
+    pub expect: Expect,
+    /// Where each queue goes on. An offset outside the queue is its nearest end.
+    pub moves: Vec<SeekMove>,
+}
+
+/// One queue of a seek.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeekMove {
+    /// The topic.
+    pub topic: u32,
+    /// The queue.
+    pub queue: u16,
+    /// The offset that comes next.
+    pub to: u64,
+}
+
 /// Head of an `expire` record: leases that ran out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expire {
     /// The group.
     pub group: u32,
+    /// As in [`Settle::revision`].
+    pub revision: u64,
     /// The leases.
     pub items: Vec<(LeaseRef, AttemptEnd)>,
 }
@@ -408,6 +497,13 @@ pub enum Object {
         name: String,
         /// Its settings.
         config: BindingConfig,
+    },
+    /// Whether a group is paused. Its revision stays.
+    Pause {
+        /// Name of the group.
+        group: String,
+        /// Nothing is leased.
+        paused: bool,
     },
 }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `entry` | one entry: its records in order, units, and the commands that are one call |
 //! | `changes` | what the entry has changed so far, and its rows |
-//! | `publish` `park` `settle` `config` `plugin` | the commands |
+//! | `publish` `park` `settle` `seek` `dead_letter` `config` `plugin` | the commands |
 //! | `outcome_hash` | what replicas compare |
 //! | `timers` | reads of parked messages |
 //! | `load` | typed state from rows |
@@ -18,12 +18,14 @@
 
 mod changes;
 mod config;
+mod dead_letter;
 mod entry;
 mod load;
 mod outcome_hash;
 mod park;
 mod plugin;
 mod publish;
+mod seek;
 mod settle;
 mod timers;
 mod walk;

@@ -14,6 +14,8 @@ pub enum Outcome {
     Parked(ParkedAt),
     /// Each item of a settle or expire record, in order.
     Settled(Vec<Settlement>),
+    /// Each item of a dead-letter-change record, in order.
+    DeadLetters(Vec<LetterFate>),
     /// A range is skipped.
     Skipped,
     /// A configuration object is written.
@@ -85,6 +87,25 @@ pub enum Settlement {
     Expired,
     /// Topic, queue or offset are not the group's.
     Unknown,
+    /// The group's retry set is full; nothing changed.
+    RetrySetFull,
+    /// It ended now, and its message is in the group's dead-letter queue.
+    DeadLettered,
+}
+
+/// What became of one dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetterFate {
+    /// The group gets it again.
+    Redriven,
+    /// It was redriven before; nothing changed.
+    AlreadyRedriven,
+    /// It is forgotten.
+    Forgotten,
+    /// There is none, or it is not to be forgotten yet.
+    NotFound,
+    /// The group no longer has its topic.
+    NotSubscribed,
     /// The group's retry set is full; nothing changed.
     RetrySetFull,
 }

@@ -16,13 +16,13 @@ use pointsman_model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use cursor::Cursor;
 pub(crate) use cursor::{BLOCK_BYTES, Touched};
+pub use cursor::{Cursor, Sought};
 pub use parked::{Moved, Parked, Timer};
 pub use slots::{SlotMove, SlotTable};
 use tenant_name::TenantName;
 
-use crate::command;
+use crate::command::{self, Place};
 
 /// The typed state of one shard.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,6 +59,8 @@ pub struct State {
     pub retrying: BTreeMap<GroupId, u64>,
     /// Messages of each tenant that wait for a time; absent means none.
     pub timers: BTreeMap<TenantId, u64>,
+    /// Each group's dead letters; absent means none.
+    pub dead: BTreeMap<GroupId, DeadCount>,
     /// The active selector of a topic.
     pub selectors: BTreeMap<TopicId, BindingId>,
     /// The active filter of a group, for one of its topics or for all.
@@ -166,6 +168,8 @@ pub struct Group {
     pub revision: u64,
     /// When it was created.
     pub created_at: Timestamp,
+    /// Nothing is leased.
+    pub paused: bool,
 }
 
 /// A binding.
@@ -228,10 +232,59 @@ pub struct Retry {
     pub offset: u64,
     /// The attempt that comes next, from 2.
     pub attempt: u16,
+    /// Attempts before the last redrive: consumers see `attempt − base`, which starts at 1 again.
+    pub base: u16,
     /// When it is due, ms.
     pub due: u64,
     /// How the attempts before ended, the newest last; at most 32 are kept.
     pub history: Vec<EndedAttempt>,
+}
+
+/// A message that its group gave up. It refers to the message's record, which stays in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The message's record.
+    pub place: Place,
+    /// The topic.
+    pub topic: u32,
+    /// The queue.
+    pub queue: u16,
+    /// The offset.
+    pub offset: u64,
+    /// Its last attempt.
+    pub attempt: u16,
+    /// As in [`Retry::base`].
+    pub base: u16,
+    /// Why.
+    pub reason: DeadReason,
+    /// When it was given up, ms.
+    pub dead_at: u64,
+    /// When it is forgotten, ms.
+    pub expires: u64,
+    /// When it was redriven, ms. The row stays so that a repeat is told from a first time.
+    pub redriven_at: Option<u64>,
+    /// As in [`Retry::history`].
+    pub history: Vec<EndedAttempt>,
+}
+
+/// Why a group gave a message up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeadReason {
+    /// It had all its deliveries.
+    Exhausted,
+    /// Its consumer said so, with these words.
+    Consumer(Option<String>),
+    /// The retry policy said so, with these words.
+    Policy(Option<String>),
+}
+
+/// How many dead letters a group has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadCount {
+    /// Not redriven.
+    pub open: u64,
+    /// Rows: those and the redriven ones.
+    pub rows: u64,
 }
 
 /// An attempt that ended badly.
@@ -239,12 +292,22 @@ pub struct Retry {
 pub struct EndedAttempt {
     /// Which.
     pub attempt: u16,
+    /// Which as consumers saw it: counted from the last redrive.
+    pub delivery: u16,
     /// It ran out; else the consumer said no.
     pub expired: bool,
+    /// When it was delivered, ms; 0 if the leader that delivered it was gone.
+    pub delivered_at: u64,
     /// When it ended, ms.
     pub ended_at: u64,
-    /// What the leader recorded.
-    pub end: command::AttemptEnd,
+    /// The consumer's words.
+    pub reason: Option<String>,
+    /// Who had it.
+    pub client_id: Option<String>,
+    /// The retry decision.
+    pub decision: command::Decision,
+    /// Who took it.
+    pub by: command::DecidedBy,
 }
 
 impl State {

@@ -16,7 +16,7 @@
 //! | 8 plugin version | `tenant`, version u32 | what was committed, created |
 //! | 9 plugin chunk | `tenant`, digest 32, chunk u32 | a piece of a component |
 //! | 10 queue | `tenant`, topic u32, queue u16 | earliest, latest |
-//! | 11 cursor | `tenant`, group u32, topic u32, queue u16 | floor |
+//! | 11 cursor | `tenant`, group u32, topic u32, queue u16 | floor, last seek |
 //! | 12 cursor block | `tenant`, group u32, topic u32, queue u16, block u64 | 128 bytes: bit `i` of the little-endian words is offset 1,024 × block + i |
 //! | 13 retry | `tenant`, group u32, topic u32, queue u16, offset u64 | [`Retry`] |
 //! | 14 due | `tenant`, group u32, due u64, topic u32, queue u16, offset u64 | nothing |
@@ -27,6 +27,9 @@
 //! | 22 timer | `tenant`, due u64, index u64, ordinal u16 | its topic u32 |
 //! | 23 moved | `tenant`, index u64, ordinal u16 of the parked record | [`Moved`]: where that message is visible |
 //! | 24 timers | `tenant` | how many rows of table 22 |
+//! | 29 dead letter | `tenant`, group u32, index u64, ordinal u16 | [`DeadLetter`], by the message's record |
+//! | 30 dead-letter expiry | `tenant`, group u32, expires u64, index u64, ordinal u16 | nothing; orders table 29 by time |
+//! | 31 dead count | `tenant`, group u32 | how many rows of table 29 |
 //!
 //! Tables 16 and 17 go with their segment, hence are the shard's. A block without a set bit has no row, and no bit below
 //! the floor is set.
@@ -35,6 +38,7 @@
 //! [`Retry`]: crate::state::Retry
 //! [`Parked`]: crate::state::Parked
 //! [`Moved`]: crate::state::Moved
+//! [`DeadLetter`]: crate::state::DeadLetter
 
 mod rows;
 
@@ -94,6 +98,12 @@ pub const TIMER: u8 = 22;
 pub const MOVED: u8 = 23;
 /// How many timers a tenant has.
 pub const TIMERS: u8 = 24;
+/// Messages that a group gave up.
+pub const DEAD_LETTER: u8 = 29;
+/// The same by the time they are forgotten.
+pub const DEAD_LETTER_EXPIRY: u8 = 30;
+/// How many of them a group has.
+pub const DEAD_COUNT: u8 = 31;
 
 /// Rows without a tenant.
 const NO_TENANT: TenantId = TenantId(0);
@@ -196,6 +206,11 @@ pub(crate) fn retry_prefix(tenant: TenantId, group: GroupId, topic: Option<Topic
     topic.map_or(key.0.clone(), |topic| key.u32(topic.0).0)
 }
 
+/// All retry rows of one queue of a group: a prefix of [`retry_key`].
+pub(crate) fn retry_queue_prefix(tenant: TenantId, group: GroupId, topic: TopicId, queue: QueueId) -> Vec<u8> {
+    Key::new(RETRY, tenant).u32(group.0).u32(topic.0).u16(queue.0).0
+}
+
 pub(crate) fn retry_key(tenant: TenantId, group: GroupId, topic: u32, queue: u16, offset: u64) -> Vec<u8> {
     Key::new(RETRY, tenant).u32(group.0).u32(topic).u16(queue).u64(offset).0
 }
@@ -216,6 +231,33 @@ pub(crate) fn due_key(tenant: TenantId, group: GroupId, due: u64, topic: u32, qu
 
 pub(crate) fn retrying_key(tenant: TenantId, group: GroupId) -> Vec<u8> {
     Key::new(RETRYING, tenant).u32(group.0).0
+}
+
+/// All dead letters of a group: a prefix of [`dead_letter_key`].
+pub(crate) fn dead_letter_prefix(tenant: TenantId, group: GroupId) -> Vec<u8> {
+    Key::new(DEAD_LETTER, tenant).u32(group.0).0
+}
+
+pub(crate) fn dead_letter_key(tenant: TenantId, group: GroupId, (index, ordinal): (u64, u16)) -> Vec<u8> {
+    Key(dead_letter_prefix(tenant, group)).u64(index).u16(ordinal).0
+}
+
+/// All expiry rows of a group's dead letters: a prefix of [`dead_letter_expiry_key`].
+pub(crate) fn dead_letter_expiry_prefix(tenant: TenantId, group: GroupId) -> Vec<u8> {
+    Key::new(DEAD_LETTER_EXPIRY, tenant).u32(group.0).0
+}
+
+pub(crate) fn dead_letter_expiry_key(
+    tenant: TenantId,
+    group: GroupId,
+    expires: u64,
+    (index, ordinal): (u64, u16),
+) -> Vec<u8> {
+    Key(dead_letter_expiry_prefix(tenant, group)).u64(expires).u64(index).u16(ordinal).0
+}
+
+pub(crate) fn dead_count_key(tenant: TenantId, group: GroupId) -> Vec<u8> {
+    Key::new(DEAD_COUNT, tenant).u32(group.0).0
 }
 
 pub(crate) fn segment_queue_key(segment: LogPosition, topic: TopicId, queue: QueueId) -> Vec<u8> {

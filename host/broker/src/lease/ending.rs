@@ -4,9 +4,12 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{Header, kind};
 use pointsman_model::{Generation, GroupId, QueueId, TenantId, Term, Timestamp, TopicId, limits, retry};
-use pointsman_state_machine::command::{AttemptEnd, Durability, Expire, LeaseRef, Settle, SettleItem, SettleOp, Skip};
+use pointsman_state_machine::command::{
+    self, AttemptEnd, DecidedBy, Decision, Durability, Expire, LeaseRef, Settle, SettleItem, SettleOp, Skip,
+};
 use pointsman_state_machine::outcome::{Outcome, Settlement};
 
 use super::GroupRuntime;
@@ -23,6 +26,7 @@ pub(super) struct Endings {
     tenant: TenantId,
     term: Term,
     generation: Generation,
+    revision: u64,
     pub(super) settle: Vec<SettleItem>,
     pub(super) expire: Vec<(LeaseRef, AttemptEnd)>,
     skips: Vec<SkippedQueue>,
@@ -44,6 +48,7 @@ impl Endings {
             tenant: view.tenant,
             term: view.term,
             generation: view.generation,
+            revision: view.revision,
             settle: Vec::new(),
             expire: Vec::new(),
             skips: Vec::new(),
@@ -66,11 +71,11 @@ impl Endings {
     fn write(&self, group: GroupId, writer: &mut RecordWriter<'_>) {
         let header = |kind| Header { kind, tenant: self.tenant, generation: self.generation, ..Header::default() };
         if !self.settle.is_empty() {
-            let head = Settle { group: group.0, items: self.settle.clone() };
+            let head = Settle { group: group.0, revision: self.revision, items: self.settle.clone() };
             writer.write(&header(kind::SETTLE), &head, &[]);
         }
         if !self.expire.is_empty() {
-            let head = Expire { group: group.0, items: self.expire.clone() };
+            let head = Expire { group: group.0, revision: self.revision, items: self.expire.clone() };
             writer.write(&header(kind::EXPIRE), &head, &[]);
         }
         for SkippedQueue { topic, queue, ranges } in &self.skips {
@@ -133,7 +138,9 @@ impl GroupRuntime {
     /// How a lease ends by itself.
     pub(super) fn attempt_end(&self, lease: &LeaseMemory) -> AttemptEnd {
         AttemptEnd {
-            delay_ms: retry::delay_ms(lease.candidate.attempt, self.parts.time_scale),
+            decision: Decision::Again { delay_ms: retry::delay_ms(lease.candidate.attempt, self.parts.time_scale) },
+            by: DecidedBy::Table,
+            place: record_of(&lease.candidate.entry),
             delivered_at: lease.delivered_at.0,
             reason: None,
             client_id: lease.client.as_deref().map(str::to_owned),
@@ -176,13 +183,18 @@ impl GroupRuntime {
         if !endings.settle.is_empty() {
             let ends = endings.settle.iter().map(|item| match &item.op {
                 SettleOp::Ack => (item.lease, None),
-                SettleOp::Nack(end) => (item.lease, Some(end.delay_ms)),
+                SettleOp::Nack(end) => (item.lease, delay_of(&end.decision)),
             });
             note_ended(memory, outcomes.next(), ends, answer.entry.stamp);
         }
         if !endings.expire.is_empty() {
-            let ends = endings.expire.iter().map(|(lease, end)| (*lease, Some(end.delay_ms)));
-            note_ended(memory, outcomes.next(), ends, answer.entry.stamp);
+            let ends = endings.expire.iter().map(|(lease, end)| (*lease, delay_of(&end.decision)));
+            let outcome = outcomes.next();
+            if let Some(Outcome::Refused(refusal)) = outcome {
+                tracing::debug!(group.id = %self.id, ?refusal, "leases that ran out are decided again");
+                look_again(memory, endings);
+            }
+            note_ended(memory, outcome, ends, answer.entry.stamp);
         }
         for (skipped, outcome) in endings.skips.iter().zip(outcomes) {
             if let Outcome::Refused(refusal) = outcome {
@@ -234,12 +246,30 @@ fn give_back(memory: &mut Memory, endings: &Endings) {
             ranges.iter().for_each(|(from, to)| memory.note_skipped(*topic, *queue, *from, *to));
         }
     }
+    look_again(memory, endings);
+}
+
+/// Leases that ran out and have no ending yet are looked at again.
+fn look_again(memory: &mut Memory, endings: &Endings) {
     for (lease, _) in &endings.expire {
         let place = place_of(lease);
         if let Some(held) = memory.leases.get(&place) {
             memory.expiries.push(Reverse((held.expires, place, held.session)));
         }
     }
+}
+
+/// The delay of the next attempt, if there is one.
+fn delay_of(decision: &Decision) -> Option<u64> {
+    match decision {
+        Decision::Again { delay_ms } => Some(*delay_ms),
+        Decision::DeadLetter { .. } | Decision::Drop => None,
+    }
+}
+
+/// The record of a queue entry.
+pub(super) fn record_of(entry: &QueueEntry) -> command::Place {
+    command::Place { term: entry.term.0, index: entry.index.0, ordinal: entry.ordinal.0 }
 }
 
 fn place_of(lease: &LeaseRef) -> Place {

@@ -12,7 +12,7 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{Generation, GroupId, Name, QueueId, TenantId, Term, Timestamp, TopicId, limits};
 use pointsman_state_machine::State;
 use pointsman_state_machine::command::LeaseRef;
-use pointsman_state_machine::state::{Binding, Group};
+use pointsman_state_machine::state::{Binding, Cursor, Group};
 
 use super::Wanted;
 use super::scan::Scan;
@@ -64,6 +64,8 @@ pub(super) struct View {
     pub(super) tenant: TenantId,
     pub(super) term: Term,
     pub(super) generation: Generation,
+    /// The group's: queues sought since then have no leases of ours.
+    pub(super) revision: u64,
     /// Of all its topics together: queues come with a new generation of their topic.
     topic_generations: u64,
     pub(super) lease_ms: u64,
@@ -191,6 +193,7 @@ impl Memory {
         if old.is_none_or(|view| view.term != term) {
             *self = Self { epoch: self.epoch, ..Self::new() };
         }
+        self.forget_sought(&state, id);
         self.epoch += 1;
         self.scanning = false;
         self.granting = 0;
@@ -249,6 +252,18 @@ impl Memory {
         }
         self.granting += taken.len();
         Ok(Step::Take { epoch: self.epoch, taken })
+    }
+
+    /// Forgets the leases of queues that were sought since the configuration was last read.
+    fn forget_sought(&mut self, state: &State, id: GroupId) {
+        let Some(revision) = self.view.as_ref().map(|view| view.revision) else { return };
+        let stays = |(topic, queue, _): &Place| {
+            let sought = state.cursor(id, *topic, *queue).and_then(Cursor::sought);
+            sought.is_none_or(|sought| sought.revision <= revision)
+        };
+        self.leases.retain(|place, _| stays(place));
+        self.delayed.retain(|place, _| stays(place));
+        self.buried.retain(|lease| stays(&(TopicId(lease.topic), QueueId(lease.queue), lease.offset)));
     }
 
     /// When something is due by itself.
@@ -316,6 +331,7 @@ impl View {
             tenant: group.tenant,
             term,
             generation: group.generation,
+            revision: group.revision,
             topic_generations,
             lease_ms: group.config.lease_ms,
             max_inflight: group.config.max_inflight as usize,

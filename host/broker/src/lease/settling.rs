@@ -7,12 +7,13 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{QueueOffset, TenantId, Timestamp, limits, retry};
-use pointsman_state_machine::command::{AttemptEnd, LeaseRef, SettleItem, SettleOp as Op};
+use pointsman_state_machine::command::{AttemptEnd, DecidedBy, Decision, LeaseRef, SettleItem, SettleOp as Op};
 use pointsman_state_machine::outcome::{Outcome, Settlement};
 
 use super::GroupRuntime;
-use super::ending::Endings;
+use super::ending::{Endings, record_of};
 use super::memory::{Candidate, LeaseMemory, Memory, Place};
 use crate::error::Error;
 use crate::receipt::Receipt;
@@ -119,10 +120,17 @@ impl GroupRuntime {
                 Item::Asked
             }
             SettleOp::Nack => {
+                let Some(entry) = self.entry_of(lease, receipt)? else {
+                    return Ok(Item::Known(SettleStatus::Invalid, None));
+                };
+                let (delay_ms, by) = match request.delay_ms {
+                    Some(delay_ms) => (delay_ms, DecidedBy::Consumer),
+                    None => (retry::delay_ms(receipt.attempt, self.parts.time_scale), DecidedBy::Table),
+                };
                 let end = AttemptEnd {
-                    delay_ms: request
-                        .delay_ms
-                        .unwrap_or_else(|| retry::delay_ms(receipt.attempt, self.parts.time_scale)),
+                    decision: Decision::Again { delay_ms },
+                    by,
+                    place: record_of(&entry),
                     delivered_at: lease.map_or(0, |lease| lease.delivered_at.0),
                     reason: request.reason.clone(),
                     client_id: lease.and_then(|lease| lease.client.as_deref().map(str::to_owned)),
@@ -182,6 +190,15 @@ impl GroupRuntime {
         Ok(None)
     }
 
+    /// Where the message of a lease lies. One that another leader gave is looked up.
+    fn entry_of(&self, lease: Option<&LeaseMemory>, receipt: &Receipt) -> Result<Option<QueueEntry>, Error> {
+        if let Some(lease) = lease {
+            return Ok(Some(lease.candidate.entry));
+        }
+        let found = self.parts.port.queue(receipt.topic, receipt.queue, receipt.offset, 1)?;
+        Ok(found.into_iter().next())
+    }
+
     fn follow(&self, topics: Option<super::memory::TopicChange>) {
         if let Some((gone, come)) = topics {
             self.parts.watch.unsubscribe(&self.signal, &gone);
@@ -223,6 +240,6 @@ fn status_of(settlement: Option<Settlement>) -> SettleStatus {
         Some(Settlement::Expired) => SettleStatus::LeaseExpired,
         Some(Settlement::Unknown) | None => SettleStatus::Invalid,
         // With a full retry set a nack gives the message back after its delay, uncounted.
-        Some(Settlement::Settled | Settlement::RetrySetFull) => SettleStatus::Settled,
+        Some(Settlement::Settled | Settlement::DeadLettered | Settlement::RetrySetFull) => SettleStatus::Settled,
     }
 }

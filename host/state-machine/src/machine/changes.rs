@@ -30,6 +30,8 @@ pub(super) struct Changes {
     pub(super) retrying: BTreeSet<GroupId>,
     /// Tenants whose number of timers differs.
     pub(super) timers: BTreeSet<TenantId>,
+    /// Groups whose number of dead letters differs.
+    pub(super) dead: BTreeSet<GroupId>,
 }
 
 impl Changes {
@@ -68,6 +70,25 @@ impl Changes {
         Ok(found)
     }
 
+    /// At most `limit` keys from `from` to before `to`, as this entry has left them, the least first.
+    pub(super) fn keys(
+        &self,
+        store: &dyn Store,
+        (from, to): (&[u8], &[u8]),
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let mut found = BTreeSet::new();
+        store.scan(from, to, &mut |key, _| {
+            if found.len() < limit && !self.rows.contains_key(key) {
+                found.insert(key.to_vec());
+            }
+            found.len() < limit
+        })?;
+        let written = self.rows.range(from.to_vec()..to.to_vec()).filter(|(_, value)| value.is_some());
+        found.extend(written.map(|(key, _)| key.clone()));
+        Ok(found.into_iter().take(limit).collect())
+    }
+
     /// Encodes what is written once an entry, and hands over all rows.
     pub(super) fn take_rows(&mut self, state: &State) -> Rows {
         self.queue_rows(state);
@@ -85,6 +106,16 @@ impl Changes {
         for tenant in std::mem::take(&mut self.timers) {
             let key = table::timers_key(tenant);
             match state.timers.get(&tenant) {
+                Some(count) => self.put(key, table::encode(count)),
+                None => self.delete(key),
+            }
+        }
+        for group in std::mem::take(&mut self.dead) {
+            let Some(tenant) = state.groups.get(&group).map(|group| group.tenant) else {
+                continue;
+            };
+            let key = table::dead_count_key(tenant, group);
+            match state.dead.get(&group) {
                 Some(count) => self.put(key, table::encode(count)),
                 None => self.delete(key),
             }
@@ -111,7 +142,10 @@ impl Changes {
             let Some(cursor) = state.cursors.get(&(group, topic, queue)) else {
                 continue;
             };
-            self.put(table::cursor_key(tenant, group, topic, queue), table::encode(&cursor.floor().0));
+            self.put(
+                table::cursor_key(tenant, group, topic, queue),
+                table::encode(&(cursor.floor().0, cursor.sought())),
+            );
             for (block, existed) in touched {
                 let key = table::cursor_block_key(tenant, group, topic, queue, block);
                 match cursor.block_bytes(block) {

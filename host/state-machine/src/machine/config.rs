@@ -27,6 +27,7 @@ impl Entry<'_> {
             Object::Topic { name, config } => self.put_topic(tenant, expect, &name, config),
             Object::Group { name, config } => self.put_group(tenant, expect, &name, config),
             Object::Binding { name, config } => self.put_binding(tenant, expect, &name, config),
+            Object::Pause { group, paused } => self.pause_group(tenant, expect, &group, paused),
         }
     }
 
@@ -64,7 +65,7 @@ impl Entry<'_> {
     }
 
     /// What judges messages for a group has changed: a new generation, which this returns.
-    fn bump_group(&mut self, id: GroupId) -> Generation {
+    pub(super) fn bump_group(&mut self, id: GroupId) -> Generation {
         let Some(group) = self.state.groups.get_mut(&id) else {
             return Generation::default();
         };

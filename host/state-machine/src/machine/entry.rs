@@ -11,7 +11,7 @@ use super::changes::Changes;
 use super::park::refuse_repeated_sources;
 use super::publish::Facts;
 use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
-use crate::command::{Expire, PluginChunk, PluginCommit, Settle, Skip, TimerChange};
+use crate::command::{DeadLetterChange, Expire, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange};
 use crate::error::Error;
 use crate::outcome::{Outcome, Refusal};
 use crate::state::State;
@@ -111,6 +111,8 @@ impl<'a> Entry<'a> {
             kind::EXPIRE => self.expire(header, decode::<Expire>(head)?),
             kind::SKIP => self.skip(header, &decode::<Skip>(head)?),
             kind::TIMER_CHANGE => self.timer_change(header, &decode::<TimerChange>(head)?),
+            kind::SEEK => self.seek(header, &decode::<Seek>(head)?),
+            kind::DEAD_LETTER_CHANGE => self.dead_letter_change(header, &decode::<DeadLetterChange>(head)?),
             kind::CONFIG_PUT => self.config_put(header, decode(head)?),
             kind::CONFIG_DELETE => self.config_delete(header, decode(head)?),
             kind::PLUGIN_CHUNK => self.plugin_chunk(header, decode::<PluginChunk>(head)?, body),
@@ -206,6 +208,8 @@ fn is_known(kind: u8) -> bool {
             | kind::EXPIRE
             | kind::SKIP
             | kind::TIMER_CHANGE
+            | kind::SEEK
+            | kind::DEAD_LETTER_CHANGE
             | kind::CONFIG_PUT
             | kind::CONFIG_DELETE
             | kind::PLUGIN_CHUNK

@@ -99,8 +99,9 @@ fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
     })?;
     each(store, table::CURSOR, |key, value, numbers| {
         let (_tenant, group, topic) = (numbers.u32()?, GroupId(numbers.u32()?), TopicId(numbers.u32()?));
-        let floor = QueueOffset(decode(key, value)?);
-        state.cursors.insert((group, topic, QueueId(numbers.u16()?)), Cursor::at(floor));
+        let (floor, sought) = decode(key, value)?;
+        let cursor = Cursor::sought_at(QueueOffset(floor), sought);
+        state.cursors.insert((group, topic, QueueId(numbers.u16()?)), cursor);
         Ok(())
     })?;
     each(store, table::CURSOR_BLOCK, |key, value, numbers| {
@@ -120,6 +121,11 @@ fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
     })?;
     each(store, table::TIMERS, |key, value, numbers| {
         state.timers.insert(TenantId(numbers.u32()?), decode(key, value)?);
+        Ok(())
+    })?;
+    each(store, table::DEAD_COUNT, |key, value, numbers| {
+        let (_tenant, group) = (numbers.u32()?, GroupId(numbers.u32()?));
+        state.dead.insert(group, decode(key, value)?);
         Ok(())
     })
 }

@@ -5,7 +5,7 @@
 
 use pointsman_model::{LogIndex, hash};
 
-use crate::outcome::{Outcome, Refusal, Settlement};
+use crate::outcome::{LetterFate, Outcome, Refusal, Settlement};
 
 /// The hash after an entry.
 pub(super) fn next(before: u64, index: LogIndex, outcomes: &[Outcome]) -> u64 {
@@ -54,6 +54,11 @@ fn write(outcome: &Outcome, out: &mut Vec<u8>) {
             out.push(7);
             write_refusal(refusal, out);
         }
+        Outcome::DeadLetters(fates) => {
+            out.push(8);
+            out.extend_from_slice(&(fates.len() as u32).to_le_bytes());
+            out.extend(fates.iter().map(letter_fate));
+        }
     }
 }
 
@@ -64,6 +69,18 @@ fn settlement(settlement: &Settlement) -> u8 {
         Settlement::Expired => 3,
         Settlement::Unknown => 4,
         Settlement::RetrySetFull => 5,
+        Settlement::DeadLettered => 6,
+    }
+}
+
+fn letter_fate(fate: &LetterFate) -> u8 {
+    match fate {
+        LetterFate::Redriven => 1,
+        LetterFate::AlreadyRedriven => 2,
+        LetterFate::Forgotten => 3,
+        LetterFate::NotFound => 4,
+        LetterFate::NotSubscribed => 5,
+        LetterFate::RetrySetFull => 6,
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use pointsman_model::QueueOffset;
+use serde::{Deserialize, Serialize};
 
 /// Offsets of a block.
 const BLOCK_OFFSETS: u64 = 1_024;
@@ -25,14 +26,35 @@ pub(crate) type Touched = BTreeMap<u64, bool>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     floor: u64,
+    sought: Option<Sought>,
     blocks: BTreeMap<u64, Box<Block>>,
+}
+
+/// The last seek of a cursor. Leases given before it are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sought {
+    /// The group's revision since then.
+    pub revision: u64,
+    /// The term of the seek: a lease of that term or an earlier one is adopted by no later leader.
+    pub term: u64,
 }
 
 impl Cursor {
     /// A cursor with all below `floor` settled.
     #[must_use]
     pub fn at(floor: QueueOffset) -> Self {
-        Self { floor: floor.0, blocks: BTreeMap::new() }
+        Self { floor: floor.0, sought: None, blocks: BTreeMap::new() }
+    }
+
+    /// The same, put there by a seek, or read from its row.
+    pub(crate) fn sought_at(floor: QueueOffset, sought: Option<Sought>) -> Self {
+        Self { sought, ..Self::at(floor) }
+    }
+
+    /// The last seek, if there was one.
+    #[must_use]
+    pub fn sought(&self) -> Option<Sought> {
+        self.sought
     }
 
     /// The first offset that is not settled.

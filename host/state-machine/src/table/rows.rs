@@ -111,6 +111,7 @@ pub(crate) struct GroupRow {
     generation: u32,
     revision: u64,
     created_at: u64,
+    paused: bool,
 }
 
 impl From<&Group> for GroupRow {
@@ -122,6 +123,7 @@ impl From<&Group> for GroupRow {
             generation: group.generation.0,
             revision: group.revision,
             created_at: group.created_at.0,
+            paused: group.paused,
         }
     }
 }
@@ -137,6 +139,7 @@ impl GroupRow {
             generation: Generation(self.generation),
             revision: self.revision,
             created_at: Timestamp(self.created_at),
+            paused: self.paused,
         }
     }
 }

@@ -141,7 +141,27 @@ impl Entry<'_> {
             generation: Generation::default(),
             revision: 0,
             created_at: self.now(),
+            paused: false,
         }
+    }
+
+    /// Stops or restarts the leases of a group. Neither its revision nor its generation moves.
+    pub(super) fn pause_group(
+        &mut self,
+        tenant: TenantId,
+        expect: &Expect,
+        name: &str,
+        paused: bool,
+    ) -> Result<Outcome, Stop> {
+        let group = self.state.group(tenant, name).ok_or(Refusal::GroupNotFound)?;
+        check_expect(expect, Some(group.revision))?;
+        let (id, revision, unchanged) = (group.id, group.revision, group.paused == paused);
+        if let Some(group) = self.state.groups.get_mut(&id).filter(|_| !unchanged) {
+            group.paused = paused;
+            self.changes.put(table::group_key(tenant, id), table::encode(&table::GroupRow::from(&*group)));
+            self.changes.config_changed = true;
+        }
+        Ok(Outcome::Configured { created: false, unchanged, revision, id: id.0 })
     }
 
     /// Puts a group at its start in every queue of a topic that is new to it. A cursor at 0 needs no row.
@@ -212,6 +232,7 @@ impl Entry<'_> {
             self.remove_binding(binding);
         }
         self.changes.delete(table::retrying_key(tenant, id));
+        self.drop_dead_letters(tenant, id)?;
         self.changes.delete(table::group_key(tenant, id));
         if let Some(group) = self.state.groups.remove(&id) {
             self.state.groups_by_name.remove(&(tenant, group.name));
@@ -236,10 +257,7 @@ impl Entry<'_> {
         }
         for (key, value) in self.changes.scan(self.store, &table::retry_prefix(tenant, group, topic))? {
             let retry: Retry = table::decode(&key, &value)?;
-            let Retry { topic, queue, offset, due, .. } = retry;
-            self.changes.delete(key);
-            self.changes.delete(table::due_key(tenant, group, due, topic, queue, offset));
-            self.count_retrying(group, false);
+            self.drop_retry(tenant, group, &retry);
         }
         Ok(())
     }

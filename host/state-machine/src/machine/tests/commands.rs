@@ -5,8 +5,8 @@ use pointsman_model::{Generation, QueueId};
 
 use super::*;
 use crate::command::{
-    AttemptEnd, BindingConfig, Durability, Expire, GroupConfig, GroupTopic, LeaseRef, PublishHead, Settle, SettleItem,
-    SettleOp, Skip, Slot, Start, TopicConfig,
+    AttemptEnd, BindingConfig, DecidedBy, Decision, Durability, Expire, GroupConfig, GroupTopic, LeaseRef, Place,
+    PublishHead, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
 };
 
 pub(super) fn put(object: Object) -> Command {
@@ -78,21 +78,28 @@ pub(super) fn lease(topic: TopicId, queue: u16, offset: u64, attempt: u16) -> Le
 }
 
 pub(super) fn after(delay_ms: u64) -> AttemptEnd {
-    AttemptEnd { delay_ms, delivered_at: 5, reason: Some("no".into()), client_id: Some("c".into()) }
+    AttemptEnd {
+        decision: Decision::Again { delay_ms },
+        by: DecidedBy::Consumer,
+        place: Place { term: 3, index: 9, ordinal: 1 },
+        delivered_at: 5,
+        reason: Some("no".into()),
+        client_id: Some("c".into()),
+    }
 }
 
 pub(super) fn ack(group: u32, leases: &[LeaseRef]) -> Command {
     let items = leases.iter().map(|lease| SettleItem { lease: *lease, op: SettleOp::Ack }).collect();
-    Command::new(kind::SETTLE, &Settle { group, items })
+    Command::new(kind::SETTLE, &Settle { group, revision: u64::MAX, items })
 }
 
 pub(super) fn nack(group: u32, lease: LeaseRef, delay_ms: u64) -> Command {
     let items = vec![SettleItem { lease, op: SettleOp::Nack(after(delay_ms)) }];
-    Command::new(kind::SETTLE, &Settle { group, items })
+    Command::new(kind::SETTLE, &Settle { group, revision: u64::MAX, items })
 }
 
 pub(super) fn expire(group: u32, lease: LeaseRef, delay_ms: u64) -> Command {
-    Command::new(kind::EXPIRE, &Expire { group, items: vec![(lease, after(delay_ms))] })
+    Command::new(kind::EXPIRE, &Expire { group, revision: u64::MAX, items: vec![(lease, after(delay_ms))] })
 }
 
 pub(super) fn skip(group: u32, topic: TopicId, queue: u16, generation: u32, ranges: &[(u64, u64)]) -> Command {

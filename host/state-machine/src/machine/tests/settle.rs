@@ -4,7 +4,7 @@ use pointsman_model::limits::RETRY_SET_MAX;
 use pointsman_model::{GroupId, QueueId, QueueOffset};
 
 use super::*;
-use crate::command::PublishHead;
+use crate::command::{Decision, PublishHead};
 use crate::outcome::{Refusal, Settlement};
 
 const GROUP: u32 = 1;
@@ -91,7 +91,9 @@ fn a_retry_row_remembers_and_an_ack_removes_it() {
     assert_eq!((row.attempt, row.due), (3, 2_670));
     let history: Vec<_> = row.history.iter().map(|h| (h.attempt, h.expired, h.ended_at)).collect();
     assert_eq!(history, [(1, false, 2_000), (2, true, 2_600)]);
-    assert_eq!(row.history[0].end, commands::after(500));
+    let first = &row.history[0];
+    assert_eq!((first.delivered_at, first.reason.as_deref(), first.client_id.as_deref()), (5, Some("no"), Some("c")));
+    assert_eq!(first.decision, Decision::Again { delay_ms: 500 });
     assert_eq!(shard.machine.state().retrying[&GroupId(GROUP)], 1);
 
     shard.one(commands::ack(GROUP, &[commands::lease(topic, QUEUE, 1, 3)]));
@@ -125,6 +127,8 @@ fn due_rows_come_in_order_of_time() {
 #[test]
 fn history_is_bounded() {
     let (mut shard, topic) = shard(1);
+    let config = crate::command::GroupConfig { max_retries: 1_000, ..commands::group_config(&["orders"]) };
+    shard.one(commands::put(Object::Group { name: "workers".into(), config }));
     for attempt in 1..=40 {
         shard.one(commands::nack(GROUP, commands::lease(topic, QUEUE, 0, attempt), 1));
     }
