@@ -177,7 +177,7 @@ async fn configuration() {
         ("PUT ~/groups/h", &filter(r#"{"plugin":"no"}"#), (404, "plugin-not-found", "")),
         (
             "PUT ~/bindings/b",
-            r#"{"slot":"retry","plugin":"p","version":"1.0.0","group":"g"}"#,
+            r#"{"slot":"assign","plugin":"p","version":"1.0.0","group":"g"}"#,
             (400, "invalid-request", "/slot"),
         ),
         ("PUT ~/bindings/b", r#"{"slot":"filter","plugin":"p","version":"1.0.0"}"#, (400, "invalid-request", "/group")),
