@@ -289,6 +289,8 @@ pub struct GroupSettings {
     pub max_inflight: u32,
     /// How long dead letters are kept.
     pub dlq_retention_ms: u64,
+    /// What keeps its order.
+    pub ordering: pointsman_state_machine::command::Ordering,
 }
 
 /// A binding to create or replace.

@@ -80,6 +80,9 @@ pub const INFLIGHT_DEFAULT: u32 = 1_000;
 pub const INFLIGHT_MAX: u32 = 100_000;
 /// Messages a group's retry set may hold before the group pauses.
 pub const RETRY_SET_MAX: u64 = 1_000_000;
+/// Messages that a group of ordering `key` or `queue` may hold, leased or waiting for another attempt, before it leases
+/// nothing new.
+pub const HELD_MAX: u64 = 131_072;
 /// Most topics of one group.
 pub const GROUP_TOPICS_MAX: usize = 64;
 /// Default retention of a dead-letter queue.
@@ -287,6 +290,7 @@ pub const STALE_RETRIES_MAX: u32 = 3;
 /// Slewing of stamps towards the wall clock, ms per second.
 pub const STAMP_SLEW_MS_PER_S: u64 = 5;
 
+const _: () = assert!(INFLIGHT_MAX as u64 <= HELD_MAX && HELD_MAX <= RETRY_SET_MAX);
 const _: () = assert!(MESSAGE_BYTES_DEFAULT <= MESSAGE_BYTES_CAP);
 const _: () = assert!(MESSAGE_BYTES_CAP as usize <= ENTRY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ENTRY_BYTES_MAX);

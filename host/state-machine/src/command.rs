@@ -282,6 +282,10 @@ pub enum SettleOp {
     Ack,
     /// Not done. What comes of it was decided before the proposal.
     Nack(AttemptEnd),
+    /// Ordered groups: given back, uncounted; again after so many ms.
+    Release(u64),
+    /// Ordered groups: runs until this stamp.
+    Extend(u64),
 }
 
 /// How an attempt ended badly, and what comes of it.
@@ -391,6 +395,20 @@ pub struct Expire {
     pub revision: u64,
     /// The leases.
     pub items: Vec<(LeaseRef, AttemptEnd)>,
+}
+
+/// Head of a `grant` record: messages that a leader leases in a group of ordering `key` or `queue`. Fenced by the group's
+/// generation in the header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The group.
+    pub group: u32,
+    /// When the leases run out, ms.
+    pub until: u64,
+    /// Who gets them.
+    pub client_id: Option<String>,
+    /// What is leased and in which session. Outcomes come back in this order.
+    pub items: Vec<(LeaseRef, u64)>,
 }
 
 /// Head of a `skip` record: offsets of the header's topic and queue that the group's filter refused, or that expired by
@@ -566,6 +584,20 @@ pub struct GroupConfig {
     pub max_inflight: u32,
     /// How long dead letters are kept.
     pub dlq_retention_ms: u64,
+    /// What keeps its order.
+    pub ordering: Ordering,
+}
+
+/// What keeps its order in a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ordering {
+    /// Nothing.
+    #[default]
+    None,
+    /// One message of an ordering key at a time; those without are free.
+    Key,
+    /// One run of a queue at a time.
+    Queue,
 }
 
 /// A topic of a group.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `entry` | one entry: its records in order, units, and the commands that are one call |
 //! | `changes` | what the entry has changed so far, and its rows |
-//! | `publish` `park` `settle` `seek` `dead_letter` `config` `plugin` | the commands |
+//! | `publish` `park` `settle` `held` `seek` `dead_letter` `config` `plugin` | the commands |
 //! | `outcome_hash` | what replicas compare |
 //! | `timers` | reads of parked messages |
 //! | `load` | typed state from rows |
@@ -20,6 +20,7 @@ mod changes;
 mod config;
 mod dead_letter;
 mod entry;
+mod held;
 mod load;
 mod outcome_hash;
 mod park;

@@ -18,6 +18,8 @@ pub enum Outcome {
     DeadLetters(Vec<LetterFate>),
     /// A range is skipped.
     Skipped,
+    /// Each item of a grant record, in order: whether it is leased now.
+    Granted(Vec<bool>),
     /// A configuration object is written.
     Configured {
         /// It is new.

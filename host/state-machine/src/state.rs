@@ -4,6 +4,7 @@
 //! no outcome may depend on a hasher.
 
 mod cursor;
+mod held;
 mod holders;
 mod parked;
 mod slots;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use cursor::{BLOCK_BYTES, Touched};
 pub use cursor::{Cursor, Sought};
 pub use parked::{Moved, Parked, Timer};
+pub use held::{Held, HeldGrant};
 pub use slots::{SlotMove, SlotTable};
 use tenant_name::TenantName;
 
@@ -55,7 +57,7 @@ pub struct State {
     pub queues: BTreeMap<(TopicId, QueueId), QueueEnds>,
     /// Cursors of every group in every queue.
     pub cursors: BTreeMap<(GroupId, TopicId, QueueId), Cursor>,
-    /// Messages in each group's retry set; absent means none.
+    /// Rows in each group's retry set, or held where it keeps an order; absent means none.
     pub retrying: BTreeMap<GroupId, u64>,
     /// Messages of each tenant that wait for a time; absent means none.
     pub timers: BTreeMap<TenantId, u64>,

@@ -20,7 +20,7 @@
 //! | 12 cursor block | `tenant`, group u32, topic u32, queue u16, block u64 | 128 bytes: bit `i` of the little-endian words is offset 1,024 × block + i |
 //! | 13 retry | `tenant`, group u32, topic u32, queue u16, offset u64 | [`Retry`] |
 //! | 14 due | `tenant`, group u32, due u64, topic u32, queue u16, offset u64 | nothing |
-//! | 15 retrying | `tenant`, group u32 | how many rows of table 13 |
+//! | 15 retrying | `tenant`, group u32 | how many rows of tables 13 and 32 |
 //! | 16 segment queue | `0`, segment base u64, topic u32, queue u16 | offset of the queue's first message in the segment |
 //! | 17 refused | `0`, segment base u64, index u64, ordinal u16 | nothing: a publish record that came to nothing |
 //! | 21 parked | `tenant`, index u64, ordinal u16 | [`Parked`]: a message that is stored and not visible yet |
@@ -30,6 +30,7 @@
 //! | 29 dead letter | `tenant`, group u32, index u64, ordinal u16 | [`DeadLetter`], by the message's record |
 //! | 30 dead-letter expiry | `tenant`, group u32, expires u64, index u64, ordinal u16 | nothing; orders table 29 by time |
 //! | 31 dead count | `tenant`, group u32 | how many rows of table 29 |
+//! | 32 held | `tenant`, group u32, topic u32, queue u16, offset u64 | [`Held`] |
 //!
 //! Tables 16 and 17 go with their segment, hence are the shard's. A block without a set bit has no row, and no bit below
 //! the floor is set.
@@ -39,6 +40,7 @@
 //! [`Parked`]: crate::state::Parked
 //! [`Moved`]: crate::state::Moved
 //! [`DeadLetter`]: crate::state::DeadLetter
+//! [`Held`]: crate::state::Held
 
 mod rows;
 
@@ -104,6 +106,8 @@ pub const DEAD_LETTER: u8 = 29;
 pub const DEAD_LETTER_EXPIRY: u8 = 30;
 /// How many of them a group has.
 pub const DEAD_COUNT: u8 = 31;
+/// Ordered groups: messages that are leased, or were and wait for their next attempt.
+pub const HELD: u8 = 32;
 
 /// Rows without a tenant.
 const NO_TENANT: TenantId = TenantId(0);
@@ -258,6 +262,22 @@ pub(crate) fn dead_letter_expiry_key(
 
 pub(crate) fn dead_count_key(tenant: TenantId, group: GroupId) -> Vec<u8> {
     Key::new(DEAD_COUNT, tenant).u32(group.0).0
+}
+
+/// All held rows of a group, of one topic or one queue of it: a prefix of [`held_key`].
+pub(crate) fn held_prefix(tenant: TenantId, group: GroupId, topic: Option<TopicId>, queue: Option<QueueId>) -> Vec<u8> {
+    let mut key = Key::new(HELD, tenant).u32(group.0);
+    if let Some(topic) = topic {
+        key = key.u32(topic.0);
+        if let Some(queue) = queue {
+            key = key.u16(queue.0);
+        }
+    }
+    key.0
+}
+
+pub(crate) fn held_key(tenant: TenantId, group: GroupId, topic: u32, queue: u16, offset: u64) -> Vec<u8> {
+    Key::new(HELD, tenant).u32(group.0).u32(topic).u16(queue).u64(offset).0
 }
 
 pub(crate) fn segment_queue_key(segment: LogPosition, topic: TopicId, queue: QueueId) -> Vec<u8> {

@@ -22,7 +22,11 @@ fn shown(group: &state::Group) -> Result<Group, Failure> {
     Ok(Group {
         name: group.name.as_str().to_owned(),
         topics: config.topics.iter().map(shown_topic).collect::<Result<_, _>>()?,
-        ordering: Ordering::None,
+        ordering: match config.ordering {
+            command::Ordering::None => Ordering::None,
+            command::Ordering::Key => Ordering::Key,
+            command::Ordering::Queue => Ordering::Queue,
+        },
         start: match config.start {
             Start::Latest => "latest".to_owned(),
             Start::Earliest => "earliest".to_owned(),
@@ -142,6 +146,11 @@ fn settings(input: GroupInput, path_name: &str) -> Result<GroupSettings, Failure
         max_retries: input.max_retries.unwrap_or(limits::RETRIES_DEFAULT),
         max_inflight: input.max_inflight.unwrap_or(limits::INFLIGHT_DEFAULT),
         dlq_retention_ms: input.dlq_retention_ms.unwrap_or(limits::DLQ_RETENTION_MS_DEFAULT),
+        ordering: match input.ordering.unwrap_or(Ordering::None) {
+            Ordering::None => command::Ordering::None,
+            Ordering::Key => command::Ordering::Key,
+            Ordering::Queue => command::Ordering::Queue,
+        },
     })
 }
 

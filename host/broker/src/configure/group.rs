@@ -44,6 +44,7 @@ impl Broker {
             max_retries: settings.max_retries,
             max_inflight: settings.max_inflight,
             dlq_retention_ms: settings.dlq_retention_ms,
+            ordering: settings.ordering,
         };
         let object = Object::Group { name: name.to_string(), config };
         let put = self.put(call, &home.shard, home.tenant, expect, object).await?;

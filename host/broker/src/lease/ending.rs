@@ -184,6 +184,8 @@ impl GroupRuntime {
             let ends = endings.settle.iter().map(|item| match &item.op {
                 SettleOp::Ack => (item.lease, None),
                 SettleOp::Nack(end) => (item.lease, delay_of(&end.decision)),
+                SettleOp::Release(delay_ms) => (item.lease, Some(*delay_ms)),
+                SettleOp::Extend(_) => (item.lease, None),
             });
             note_ended(memory, outcomes.next(), ends, answer.entry.stamp);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pointsman_model::message::NewMessage;
 use pointsman_model::time::FakeClock;
 use pointsman_model::{ShardId, Timestamp, TopicId, limits};
-use pointsman_state_machine::command::{Durability, Expect, Slot, Start, TopicConfig};
+use pointsman_state_machine::command::{Durability, Expect, Ordering, Slot, Start, TopicConfig};
 
 use super::{FakeJudges, FakeShard};
 use crate::view::{
@@ -81,6 +81,7 @@ pub fn group_settings(topics: &[(&str, Option<FilterSpec>)]) -> GroupSettings {
         max_retries: limits::RETRIES_DEFAULT,
         max_inflight: limits::INFLIGHT_DEFAULT,
         dlq_retention_ms: limits::DLQ_RETENTION_MS_DEFAULT,
+        ordering: Ordering::None,
     }
 }
 

@@ -55,13 +55,22 @@ impl Changes {
 
     /// All rows whose key starts with `prefix`, as this entry has left them.
     pub(super) fn scan(&self, store: &dyn Store, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
-        let end = table::after(prefix);
+        self.scan_range(store, prefix, &table::after(prefix))
+    }
+
+    /// All rows from `from` to before `to`, as this entry has left them.
+    pub(super) fn scan_range(
+        &self,
+        store: &dyn Store,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
         let mut found = BTreeMap::new();
-        store.scan(prefix, &end, &mut |key, value| {
+        store.scan(from, to, &mut |key, value| {
             found.insert(key.to_vec(), value.to_vec());
             true
         })?;
-        for (key, value) in self.rows.range(prefix.to_vec()..end) {
+        for (key, value) in self.rows.range(from.to_vec()..to.to_vec()) {
             match value {
                 Some(value) => drop(found.insert(key.clone(), value.clone())),
                 None => drop(found.remove(key)),

@@ -1,7 +1,7 @@
 //! Dead letters: messages that a group gave up, what becomes of them, and how they are forgotten.
 //!
 //! A dead letter refers to its message's record (`docs/adr/0009-dead-letters-refer.md`). Redriven to its group it gets
-//! a retry row that is due at once and counts deliveries anew; its own row stays until its retention ends, so that a
+//! a retry row (in a group that keeps an order a held row) that is due at once and counts deliveries anew; its own row stays until its retention ends, so that a
 //! second redrive is told from the first.
 
 use pointsman_model::record::Header;
@@ -90,7 +90,11 @@ impl Entry<'_> {
         let cursor = self.state.cursor(group, topic_id, queue_id);
         let settled = cursor.is_some_and(|cursor| cursor.is_settled(QueueOffset(offset)));
         // After a seek the message may be on its way already.
-        if settled && self.read_retry(tenant, group, &lease)?.is_none() {
+        if settled && self.keeps_order(group) {
+            if !self.hold_redriven(tenant, group, &lease, letter.history.clone())? {
+                return Ok(LetterFate::RetrySetFull);
+            }
+        } else if settled && self.read_retry(tenant, group, &lease)?.is_none() {
             if self.is_retry_set_full(group) {
                 return Ok(LetterFate::RetrySetFull);
             }

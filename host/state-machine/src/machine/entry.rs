@@ -11,7 +11,7 @@ use super::changes::Changes;
 use super::park::refuse_repeated_sources;
 use super::publish::Facts;
 use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
-use crate::command::{DeadLetterChange, Expire, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange};
+use crate::command::{DeadLetterChange, Expire, Grant, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange};
 use crate::error::Error;
 use crate::outcome::{Outcome, Refusal};
 use crate::state::State;
@@ -109,6 +109,7 @@ impl<'a> Entry<'a> {
             }
             kind::SETTLE => self.settle(header, decode::<Settle>(head)?),
             kind::EXPIRE => self.expire(header, decode::<Expire>(head)?),
+            kind::GRANT => self.grant(header, &decode::<Grant>(head)?),
             kind::SKIP => self.skip(header, &decode::<Skip>(head)?),
             kind::TIMER_CHANGE => self.timer_change(header, &decode::<TimerChange>(head)?),
             kind::SEEK => self.seek(header, &decode::<Seek>(head)?),
@@ -206,6 +207,7 @@ fn is_known(kind: u8) -> bool {
             | kind::PUBLISH_FROM
             | kind::SETTLE
             | kind::EXPIRE
+            | kind::GRANT
             | kind::SKIP
             | kind::TIMER_CHANGE
             | kind::SEEK

@@ -50,6 +50,11 @@ fn write(outcome: &Outcome, out: &mut Vec<u8>) {
             out.push(30);
             out.extend_from_slice(&deliver_at.map_or(u64::MAX, |due| due.0).to_le_bytes());
         }
+        Outcome::Granted(granted) => {
+            out.push(32);
+            out.extend_from_slice(&(granted.len() as u32).to_le_bytes());
+            out.extend(granted.iter().map(|granted| u8::from(*granted)));
+        }
         Outcome::Refused(refusal) => {
             out.push(7);
             write_refusal(refusal, out);

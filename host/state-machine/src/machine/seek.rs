@@ -1,6 +1,6 @@
 //! Seek: a group goes on elsewhere in some of its queues.
 //!
-//! The cursor is replaced, the queue's retry rows go, and attempts start at 1 again. Leases given before are over: the
+//! The cursor is replaced, the queue's retry and held rows go, and attempts start at 1 again. Leases given before are over: the
 //! cursor remembers the revision of the seek, and an ending decided under an earlier one is refused as late.
 
 use pointsman_model::record::Header;
@@ -63,6 +63,6 @@ impl Entry<'_> {
             let retry: Retry = table::decode(&key, &value)?;
             self.drop_retry(tenant, group, &retry);
         }
-        Ok(())
+        self.drop_held(tenant, group, Some(topic), Some(queue))
     }
 }

@@ -3,7 +3,8 @@
 //! A message is *fresh* while its bit in the cursor is unset; attempt 1 is its current one. A nack or an expiry sets
 //! the bit and writes a retry row with the next attempt, which is current from then on, until an ack removes the row.
 //! So each attempt ends once, and what comes late learns how it ended. Whether there is a next attempt was decided
-//! before; only the number of deliveries is counted here, and past the last one the message is a dead letter.
+//! before; only the number of deliveries is counted here, and past the last one the message is a dead letter. Groups that
+//! keep an order: [`super::held`].
 
 use pointsman_model::record::Header;
 use pointsman_model::{GroupId, QueueId, QueueOffset, TenantId, TopicId, limits};
@@ -17,7 +18,7 @@ use crate::state::{Cursor, DeadReason, EndedAttempt, Group, Retry};
 use crate::table;
 
 /// The attempt before the first retry row.
-const FIRST_ATTEMPT: u16 = 1;
+pub(super) const FIRST_ATTEMPT: u16 = 1;
 /// Ended attempts a retry row remembers.
 const HISTORY_MAX: usize = 32;
 
@@ -27,6 +28,10 @@ pub(super) enum Ending {
     Acked,
     /// Not done, by its consumer's word or because its lease ran out.
     Failed { expired: bool, end: AttemptEnd },
+    /// Ordered groups: given back, uncounted; again after so many ms.
+    Released(u64),
+    /// Ordered groups: it does not end yet, but at this time.
+    Extended(u64),
 }
 
 /// What was before the attempt that ends.
@@ -50,6 +55,8 @@ impl Entry<'_> {
             let ending = match item.op {
                 SettleOp::Ack => Ending::Acked,
                 SettleOp::Nack(end) => Ending::Failed { expired: false, end },
+                SettleOp::Release(delay_ms) => Ending::Released(delay_ms),
+                SettleOp::Extend(until) => Ending::Extended(until),
             };
             (item.lease, ending)
         });
@@ -89,13 +96,15 @@ impl Entry<'_> {
         ending: Ending,
     ) -> Result<Settlement, Error> {
         let (topic, queue, offset) = (TopicId(lease.topic), QueueId(lease.queue), QueueOffset(lease.offset));
-        let of_group = self.state.groups.get(&group).is_some_and(|group| group.topic_ids.contains(&topic));
-        if !of_group || offset.0 >= self.state.ends(topic, queue).latest || lease.attempt < FIRST_ATTEMPT {
+        if !self.is_of_group(group, lease) {
             return Ok(Settlement::Unknown);
         }
         let cursor = self.state.cursor(group, topic, queue);
         if cursor.and_then(Cursor::sought).is_some_and(|sought| sought.revision > revision) {
             return Ok(Settlement::Expired);
+        }
+        if self.keeps_order(group) {
+            return self.end_held(tenant, group, lease, ending);
         }
         if cursor.is_some_and(|cursor| cursor.is_settled(offset)) {
             return self.end_again(tenant, group, lease, ending);
@@ -105,6 +114,8 @@ impl Entry<'_> {
         }
         let settlement = match ending {
             Ending::Acked => Settlement::Settled,
+            // Leases of ordering `none` are their leader's memory.
+            Ending::Released(_) | Ending::Extended(_) => return Ok(Settlement::Unknown),
             Ending::Failed { expired, end } => self.fail(tenant, group, lease, None, expired, end)?,
         };
         if settlement != Settlement::RetrySetFull {
@@ -139,6 +150,7 @@ impl Entry<'_> {
                 Ok(Settlement::Settled)
             }
             Ending::Failed { expired, end } => self.fail(tenant, group, lease, Some(retry), expired, end),
+            Ending::Released(_) | Ending::Extended(_) => Ok(Settlement::Unknown),
         }
     }
 
@@ -285,6 +297,7 @@ impl Entry<'_> {
         if group.generation != header.generation {
             return Err(Refusal::Stale(group.generation).into());
         }
+        let tenant = group.tenant;
         if !group.topic_ids.contains(&topic) {
             return Err(Refusal::TopicNotFound(String::new()).into());
         }
@@ -299,6 +312,7 @@ impl Entry<'_> {
             past = *to;
         }
         for (from, to) in &skip.ranges {
+            self.drop_held_range(tenant, GroupId(skip.group), topic, queue, *from..*to)?;
             self.settle_range(GroupId(skip.group), topic, queue, *from..*to);
         }
         Ok(Outcome::Skipped)

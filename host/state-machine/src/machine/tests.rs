@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod garbage;
+mod held;
 mod model;
 mod park;
 mod plugins;

@@ -5,7 +5,7 @@
 use pointsman_model::{Generation, GroupId, Name, QueueId, QueueOffset, TenantId, TopicId, limits};
 
 use super::{Entry, Stop, check_expect, name_of, unchanged};
-use crate::command::{BindingConfig, Expect, GroupConfig, Slot, Start};
+use crate::command::{BindingConfig, Expect, GroupConfig, Ordering, Slot, Start};
 use crate::error::Error;
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{Binding, Cursor, Group, Retry};
@@ -56,6 +56,9 @@ impl Entry<'_> {
         }
         for member in members.iter().filter(|member| !had.contains(&member.topic)) {
             self.start(group.id, member, config.start);
+        }
+        if group.config.ordering != config.ordering {
+            self.convert_ordering(tenant, group.id, config.ordering)?;
         }
         group.config = config;
         group.revision = self.next_revision();
@@ -136,6 +139,7 @@ impl Entry<'_> {
                 max_retries: 0,
                 max_inflight: 0,
                 dlq_retention_ms: 0,
+                ordering: Ordering::None,
             },
             topic_ids: Vec::new(),
             generation: Generation::default(),
@@ -241,7 +245,7 @@ impl Entry<'_> {
         Ok(Outcome::Deleted)
     }
 
-    /// Forgets cursors and retry rows of a group, in one topic or in all.
+    /// Forgets cursors, retry rows and held rows of a group, in one topic or in all.
     fn drop_positions(&mut self, tenant: TenantId, group: GroupId, topic: Option<TopicId>) -> Result<(), Error> {
         let (first, last) = topic.map_or((TopicId(0), TopicId(u32::MAX)), |topic| (topic, topic));
         let places = (group, first, QueueId(0))..=(group, last, QueueId(u16::MAX));
@@ -259,6 +263,6 @@ impl Entry<'_> {
             let retry: Retry = table::decode(&key, &value)?;
             self.drop_retry(tenant, group, &retry);
         }
-        Ok(())
+        self.drop_held(tenant, group, topic, None)
     }
 }

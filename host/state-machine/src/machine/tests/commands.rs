@@ -5,8 +5,8 @@ use pointsman_model::{Generation, QueueId};
 
 use super::*;
 use crate::command::{
-    AttemptEnd, BindingConfig, DecidedBy, Decision, Durability, Expire, GroupConfig, GroupTopic, LeaseRef, Place,
-    PublishHead, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
+    AttemptEnd, BindingConfig, DecidedBy, Decision, Durability, Expire, Grant, GroupConfig, GroupTopic, LeaseRef,
+    Ordering, Place, PublishHead, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
 };
 
 pub(super) fn put(object: Object) -> Command {
@@ -42,6 +42,7 @@ pub(super) fn group_config(topics: &[&str]) -> GroupConfig {
         max_retries: 16,
         max_inflight: 1_000,
         dlq_retention_ms: 1,
+        ordering: Ordering::None,
     }
 }
 
@@ -96,6 +97,17 @@ pub(super) fn ack(group: u32, leases: &[LeaseRef]) -> Command {
 pub(super) fn nack(group: u32, lease: LeaseRef, delay_ms: u64) -> Command {
     let items = vec![SettleItem { lease, op: SettleOp::Nack(after(delay_ms)) }];
     Command::new(kind::SETTLE, &Settle { group, revision: u64::MAX, items })
+}
+
+pub(super) fn settle(group: u32, lease: LeaseRef, op: SettleOp) -> Command {
+    Command::new(kind::SETTLE, &Settle { group, revision: u64::MAX, items: vec![SettleItem { lease, op }] })
+}
+
+/// Leases until 5,000 in the sessions 0, 1, ….
+pub(super) fn grant(group: u32, generation: u32, leases: &[LeaseRef]) -> Command {
+    let items = leases.iter().copied().zip(0..).collect();
+    let head = Grant { group, until: 5_000, client_id: Some("c".into()), items };
+    Command::new(kind::GRANT, &head).change(|header| header.generation = Generation(generation))
 }
 
 pub(super) fn expire(group: u32, lease: LeaseRef, delay_ms: u64) -> Command {

@@ -16,6 +16,7 @@ fn known_kind() -> impl Strategy<Value = u8> {
         kind::TIMER_CHANGE,
         kind::SETTLE,
         kind::EXPIRE,
+        kind::GRANT,
         kind::SKIP,
         kind::CONFIG_PUT,
         kind::CONFIG_DELETE,
