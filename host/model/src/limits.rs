@@ -123,6 +123,12 @@ pub const CHECK_BACK_REQUESTS_MAX: usize = 3;
 pub const OUTSIDE_BODY_BYTES_MAX: usize = 64 << 10;
 /// Time such a request has, from the name look-up to the last byte.
 pub const OUTSIDE_MS_MAX: u64 = 5_000;
+/// Live dedup keys of one topic; past it a message with a new key is refused. A key is never forgotten early.
+pub const DEDUP_KEYS_MAX: u64 = 10_000_000;
+/// Dedup keys of one list of those that are forgotten together.
+pub const DEDUP_LIST_KEYS_MAX: usize = 256;
+/// Dedup rows of a deleted topic that one entry takes away, of each table.
+pub const DEDUP_SWEEP_ROWS_MAX: usize = 256;
 /// Longest `client_id`.
 pub const CLIENT_ID_BYTES_MAX: usize = 256;
 /// Longest reason of a nack.

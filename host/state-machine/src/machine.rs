@@ -9,6 +9,7 @@
 //! | `entry` | one entry: its records in order, units, and the commands that are one call |
 //! | `changes` | what the entry has changed so far, and its rows |
 //! | `publish` `park` `settle` `held` `seek` `dead_letter` `config` `plugin` | the commands |
+//! | `dedup` | keys under which messages are stored once, and when they are forgotten |
 //! | `outcome_hash` | what replicas compare |
 //! | `timers` | reads of parked messages |
 //! | `load` | typed state from rows |
@@ -19,6 +20,7 @@
 mod changes;
 mod config;
 mod dead_letter;
+mod dedup;
 mod entry;
 mod held;
 mod load;
@@ -130,6 +132,7 @@ pub struct Machine {
     shard: ShardId,
     state: State,
     segment: SegmentQueues,
+    fronts: dedup::Fronts,
     poisoned: bool,
 }
 
@@ -155,7 +158,8 @@ impl Machine {
     /// # Errors
     /// A row could not be read or makes no sense.
     pub fn load(store: &dyn Store, shard: ShardId) -> Result<Self, Error> {
-        Ok(Self { shard, state: load::load(store)?, segment: SegmentQueues::default(), poisoned: false })
+        let state = load::load(store)?;
+        Ok(Self { shard, state, segment: SegmentQueues::default(), fronts: dedup::Fronts::default(), poisoned: false })
     }
 
     /// Applies the next entry. `records` are its records as they lie in the log; none for a blank or a membership.
@@ -171,7 +175,7 @@ impl Machine {
             return Err(Error::WrongShard { expected: self.shard, found: meta.shard });
         }
         self.segment.open(meta.segment_base);
-        let applied = Entry::new(&mut self.state, &mut self.segment, store, meta).apply(records);
+        let applied = Entry::new(&mut self.state, &mut self.segment, &mut self.fronts, store, meta).apply(records);
         self.poisoned = applied.is_err();
         applied
     }

@@ -3,6 +3,7 @@
 use pointsman_model::{Generation, LogIndex, Ordinal, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId};
 
 use crate::command::Place;
+use crate::state::Remembered;
 
 /// What one record came to. In the order of the records of an entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +11,8 @@ use crate::command::Place;
 pub enum Outcome {
     /// A message is visible.
     Published(Published),
+    /// A message is stored under the same key; this one is not.
+    Duplicate(Duplicate),
     /// A message is stored and not visible yet.
     Parked(ParkedAt),
     /// Each item of a settle or expire record, in order.
@@ -61,6 +64,27 @@ pub struct Published {
     pub offset: QueueOffset,
     /// Its store time.
     pub stored_at: Timestamp,
+}
+
+/// The message that another is a duplicate of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// Its record; the first one, if a selector named several targets.
+    pub place: Place,
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its queue and offset, once it is visible.
+    pub at: Option<(QueueId, QueueOffset)>,
+    /// Its store time.
+    pub stored_at: Timestamp,
+}
+
+impl Duplicate {
+    /// The message that a row remembers.
+    #[must_use]
+    pub fn of(row: &Remembered) -> Self {
+        Self { place: row.place, topic: row.topic(), at: row.at(), stored_at: row.stored_at() }
+    }
 }
 
 /// A message that is stored and not visible yet.
@@ -146,6 +170,10 @@ pub enum Refusal {
     PluginIncomplete,
     /// Another record of the same unit was refused.
     UnitRefused,
+    /// The producer's key stands for another payload.
+    IdempotencyMismatch,
+    /// The topic remembers as many dedup keys as it may.
+    TooManyKeys,
     /// What the message comes from waits for it no more: visible, cancelled, or due later.
     SourceClosed,
     /// The message waits for no time: it is visible already.

@@ -7,6 +7,7 @@ mod cursor;
 mod held;
 mod holders;
 mod parked;
+mod remembered;
 mod slots;
 mod tenant_name;
 
@@ -21,6 +22,7 @@ pub(crate) use cursor::{BLOCK_BYTES, Touched};
 pub use cursor::{Cursor, Sought};
 pub use parked::{Moved, Parked, Timer};
 pub use held::{Held, HeldGrant};
+pub use remembered::{DedupId, Remembered};
 pub use slots::{SlotMove, SlotTable};
 use tenant_name::TenantName;
 
@@ -67,6 +69,10 @@ pub struct State {
     pub selectors: BTreeMap<TopicId, BindingId>,
     /// The active filter of a group, for one of its topics or for all.
     pub filters: BTreeMap<(GroupId, Option<TopicId>), BindingId>,
+    /// Rows of each topic's dedup table, those not live any more and not yet removed included; absent means none.
+    pub dedup_keys: BTreeMap<TopicId, u64>,
+    /// Deleted topics whose dedup rows are not all removed yet.
+    pub dedup_left: BTreeMap<TopicId, TenantId>,
     /// The active dedup of a topic.
     pub dedups: BTreeMap<TopicId, BindingId>,
     /// The active retry policy of a group.

@@ -23,6 +23,9 @@
 //! | 15 retrying | `tenant`, group u32 | how many rows of tables 13 and 32 |
 //! | 16 segment queue | `0`, segment base u64, topic u32, queue u16 | offset of the queue's first message in the segment |
 //! | 17 refused | `0`, segment base u64, index u64, ordinal u16 | nothing: a publish record that came to nothing |
+//! | 18 dedup | `tenant`, topic u32, xxh3-128 of (who named it u8, key) | [`Remembered`] |
+//! | 19 dedup expiry | `tenant`, topic u32, expires u64, index u64, list u16 | hashes of table 18 that are forgotten then, 16 bytes each |
+//! | 20 dedup count | `tenant`, topic u32 | how many rows of table 18 |
 //! | 21 parked | `tenant`, index u64, ordinal u16 | [`Parked`]: a message that is stored and not visible yet |
 //! | 22 timer | `tenant`, due u64, index u64, ordinal u16 | its topic u32 |
 //! | 23 moved | `tenant`, index u64, ordinal u16 of the parked record | [`Moved`]: where that message is visible |
@@ -37,13 +40,18 @@
 //!
 //! [`State::counters`]: crate::State::counters
 //! [`Retry`]: crate::state::Retry
+//! [`Remembered`]: crate::state::Remembered
 //! [`Parked`]: crate::state::Parked
 //! [`Moved`]: crate::state::Moved
 //! [`DeadLetter`]: crate::state::DeadLetter
 //! [`Held`]: crate::state::Held
 
+mod dedup;
 mod rows;
 
+pub(crate) use dedup::{
+    DedupList, dedup_count_key, dedup_key, dedup_list_key, dedup_lists_of, dedup_lists_prefix, dedup_prefix,
+};
 pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ShardRow, TenantRow, TopicRow};
 
 use pointsman_model::{
@@ -92,6 +100,12 @@ pub const RETRYING: u8 = 15;
 pub const SEGMENT_QUEUE: u8 = 16;
 /// Publish records that came to nothing.
 pub const REFUSED: u8 = 17;
+/// What topics remember of dedup keys.
+pub const DEDUP: u8 = 18;
+/// The same by the time they are forgotten.
+pub const DEDUP_EXPIRY: u8 = 19;
+/// How many of them a topic has.
+pub const DEDUP_COUNT: u8 = 20;
 /// Messages that are stored and not visible yet.
 pub const PARKED: u8 = 21;
 /// Those of them that wait for a time, by that time.

@@ -28,6 +28,12 @@ pub(super) struct Changes {
     pub(super) cursors: BTreeMap<(GroupId, TopicId, QueueId), Touched>,
     /// Groups whose number of retry rows differs.
     pub(super) retrying: BTreeSet<GroupId>,
+    /// Dedup keys this entry brought, by topic and the time at which they are forgotten.
+    pub(super) dedup_lists: BTreeMap<(TenantId, TopicId, u64), Vec<u128>>,
+    /// How many of them each topic got.
+    pub(super) dedup_new: BTreeMap<(TenantId, TopicId), usize>,
+    /// Topics whose number of dedup rows differs.
+    pub(super) dedup_counts: BTreeSet<(TenantId, TopicId)>,
     /// Tenants whose number of timers differs.
     pub(super) timers: BTreeSet<TenantId>,
     /// Groups whose number of dead letters differs.
@@ -86,16 +92,29 @@ impl Changes {
         (from, to): (&[u8], &[u8]),
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, Error> {
-        let mut found = BTreeSet::new();
-        store.scan(from, to, &mut |key, _| {
-            if found.len() < limit && !self.rows.contains_key(key) {
-                found.insert(key.to_vec());
+        Ok(self.first(store, from, to, limit)?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// The first rows from `from` to before `to`, at most `max`, as this entry has left them.
+    pub(super) fn first(
+        &self,
+        store: &dyn Store,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        let mut found = Vec::new();
+        store.scan(from, to, &mut |key, value| {
+            if !self.rows.contains_key(key) {
+                found.push((key.to_vec(), value.to_vec()));
             }
-            found.len() < limit
+            found.len() < max
         })?;
-        let written = self.rows.range(from.to_vec()..to.to_vec()).filter(|(_, value)| value.is_some());
-        found.extend(written.map(|(key, _)| key.clone()));
-        Ok(found.into_iter().take(limit).collect())
+        let own = self.rows.range(from.to_vec()..to.to_vec());
+        found.extend(own.filter_map(|(key, value)| Some((key.clone(), value.clone()?))).take(max));
+        found.sort_unstable();
+        found.truncate(max);
+        Ok(found)
     }
 
     /// Encodes what is written once an entry, and hands over all rows.
@@ -110,6 +129,11 @@ impl Changes {
             match state.retrying.get(&group) {
                 Some(count) => self.put(key, table::encode(count)),
                 None => self.delete(key),
+            }
+        }
+        for (tenant, topic) in std::mem::take(&mut self.dedup_counts) {
+            if let Some(count) = state.dedup_keys.get(&topic) {
+                self.put(table::dedup_count_key(tenant, topic), table::encode(count));
             }
         }
         for tenant in std::mem::take(&mut self.timers) {

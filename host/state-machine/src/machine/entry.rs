@@ -3,17 +3,18 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use pointsman_model::record::{self, FLAG_UNIT_CONTINUES, Header, kind};
+use pointsman_model::record::{self, FLAG_SAME_MESSAGE, FLAG_UNIT_CONTINUES, Header, kind};
 use pointsman_model::{Ordinal, Timestamp};
 use serde::Deserialize;
 
 use super::changes::Changes;
+use super::dedup::{Fronts, UnitKeys};
 use super::park::refuse_repeated_sources;
-use super::publish::Facts;
+use super::publish::Checked;
 use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
 use crate::command::{DeadLetterChange, Expire, Grant, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange};
 use crate::error::Error;
-use crate::outcome::{Outcome, Refusal};
+use crate::outcome::{Duplicate, Outcome, Refusal};
 use crate::state::State;
 
 /// Why a command went no further: an outcome, or the end of this shard on this node.
@@ -38,6 +39,7 @@ impl From<Error> for Stop {
 pub(super) struct Entry<'a> {
     pub(super) state: &'a mut State,
     pub(super) segment: &'a mut SegmentQueues,
+    pub(super) fronts: &'a mut Fronts,
     pub(super) store: &'a dyn Store,
     pub(super) meta: &'a EntryMeta,
     pub(super) changes: Changes,
@@ -57,10 +59,11 @@ impl<'a> Entry<'a> {
     pub(super) fn new(
         state: &'a mut State,
         segment: &'a mut SegmentQueues,
+        fronts: &'a mut Fronts,
         store: &'a dyn Store,
         meta: &'a EntryMeta,
     ) -> Self {
-        Self { state, segment, store, meta, changes: Changes::default() }
+        Self { state, segment, fronts, store, meta, changes: Changes::default() }
     }
 
     pub(super) fn apply(mut self, records: &Bytes) -> Result<Applied, Error> {
@@ -81,15 +84,16 @@ impl<'a> Entry<'a> {
         if !unit.is_empty() {
             self.unit(&unit)?;
         }
-        Ok(self.finish())
+        self.finish()
     }
 
-    fn finish(mut self) -> Applied {
+    fn finish(mut self) -> Result<Applied, Error> {
+        self.dedup_finish()?;
         let outcome_hash = outcome_hash::next(self.state.outcome_hash, self.meta.index, &self.changes.outcomes);
         self.state.outcome_hash = outcome_hash;
         let writes = self.changes.take_rows(self.state).into_iter().collect();
         let Changes { outcomes, queue, keys, config_changed, .. } = self.changes;
-        Applied { outcomes, writes, queue, keys, config_changed, outcome_hash }
+        Ok(Applied { outcomes, writes, queue, keys, config_changed, outcome_hash })
     }
 
     fn record(&mut self, placed: &Placed) -> Result<Outcome, Error> {
@@ -104,8 +108,8 @@ impl<'a> Entry<'a> {
         let Placed { header, head, body, .. } = placed;
         match header.kind {
             kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => {
-                let facts = self.check_message(placed)?;
-                Ok(self.message(placed, &facts)?)
+                let checked = self.check_message(placed, &UnitKeys::alone())?;
+                Ok(self.message(placed, &checked)?)
             }
             kind::SETTLE => self.settle(header, decode::<Settle>(head)?),
             kind::EXPIRE => self.expire(header, decode::<Expire>(head)?),
@@ -122,10 +126,16 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Publishes all records of a unit or none. Checks do not depend on each other, so all come first.
+    /// Publishes all records of a unit or none; all checks come first. What is a duplicate is neither refused nor stored,
+    /// with all its targets.
     fn unit(&mut self, unit: &[Placed]) -> Result<(), Error> {
-        let mut checked: Vec<Result<Facts, Refusal>> =
-            unit.iter().map(|placed| self.check_part(placed)).collect::<Result<_, Error>>()?;
+        let mut keys = UnitKeys::alone();
+        let mut checked: Vec<Result<Checked, Refusal>> = Vec::with_capacity(unit.len());
+        for placed in unit {
+            let part = self.check_part(placed, &keys)?;
+            keys.note(part.as_ref().ok().map(|checked| &checked.seen));
+            checked.push(part);
+        }
         if let (Some(last), Some(facts)) = (unit.last(), checked.last_mut())
             && last.header.flags & FLAG_UNIT_CONTINUES != 0
         {
@@ -134,20 +144,22 @@ impl<'a> Entry<'a> {
         refuse_repeated_sources(&mut checked);
         let whole = checked.iter().all(Result::is_ok);
         for (placed, checked) in unit.iter().zip(checked) {
-            let outcome = match checked {
-                Ok(facts) if whole => self.message(placed, &facts)?,
-                Ok(_) => self.refuse(placed, Refusal::UnitRefused),
-                Err(refusal) => self.refuse(placed, refusal),
+            let target = placed.header.flags & FLAG_SAME_MESSAGE != 0;
+            let outcome = match (checked, self.changes.outcomes.last()) {
+                (Ok(_), Some(Outcome::Duplicate(before))) if whole && target => self.duplicate(placed, *before),
+                (Ok(checked), _) if whole => self.message(placed, &checked)?,
+                (Ok(_), _) => self.refuse(placed, Refusal::UnitRefused),
+                (Err(refusal), _) => self.refuse(placed, refusal),
             };
             self.changes.outcomes.push(outcome);
         }
         Ok(())
     }
 
-    fn check_part(&self, placed: &Placed) -> Result<Result<Facts, Refusal>, Error> {
+    fn check_part(&self, placed: &Placed, keys: &UnitKeys) -> Result<Result<Checked, Refusal>, Error> {
         match placed.header.kind {
-            kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => match self.check_message(placed) {
-                Ok(facts) => Ok(Ok(facts)),
+            kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => match self.check_message(placed, keys) {
+                Ok(checked) => Ok(Ok(checked)),
                 Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
                 Err(Stop::Failed(error)) => Err(error),
             },
@@ -157,11 +169,22 @@ impl<'a> Entry<'a> {
     }
 
     fn refuse(&mut self, placed: &Placed, refusal: Refusal) -> Outcome {
-        // A parked record that is refused has no row, which says enough.
+        self.note_dead(placed);
+        Outcome::Refused(refusal)
+    }
+
+    /// A message that is stored already comes to nothing.
+    pub(super) fn duplicate(&mut self, placed: &Placed, before: Duplicate) -> Outcome {
+        self.note_dead(placed);
+        Outcome::Duplicate(before)
+    }
+
+    /// Notes that a record came to nothing, where a walk of the segment must pass it by.
+    fn note_dead(&mut self, placed: &Placed) {
+        // A parked record that came to nothing has no row, which says enough.
         if matches!(placed.header.kind, kind::PUBLISH | kind::PUBLISH_FROM) {
             self.note_refused(placed.ordinal);
         }
-        Outcome::Refused(refusal)
     }
 
     /// The time of all that happens in this entry.

@@ -119,6 +119,14 @@ fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
         state.retrying.insert(group, decode(key, value)?);
         Ok(())
     })?;
+    each(store, table::DEDUP_COUNT, |key, value, numbers| {
+        let (tenant, topic) = (TenantId(numbers.u32()?), TopicId(numbers.u32()?));
+        state.dedup_keys.insert(topic, decode(key, value)?);
+        if !state.topics.contains_key(&topic) {
+            state.dedup_left.insert(topic, tenant);
+        }
+        Ok(())
+    })?;
     each(store, table::TIMERS, |key, value, numbers| {
         state.timers.insert(TenantId(numbers.u32()?), decode(key, value)?);
         Ok(())

@@ -40,6 +40,12 @@ fn write(outcome: &Outcome, out: &mut Vec<u8>) {
         }
         Outcome::Deleted => out.push(5),
         Outcome::ChunkStored => out.push(6),
+        Outcome::Duplicate(before) => {
+            out.push(8);
+            out.extend_from_slice(&before.place.index.to_le_bytes());
+            out.extend_from_slice(&before.place.ordinal.to_le_bytes());
+            out.extend_from_slice(&before.at.map_or(u64::MAX, |(_, offset)| offset.0).to_le_bytes());
+        }
         Outcome::Parked(at) => {
             out.push(22);
             out.extend_from_slice(&at.topic.0.to_le_bytes());
@@ -110,6 +116,8 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::AlreadyDelivered => (31, 0),
         Refusal::NotScheduled => (32, 0),
         Refusal::TenantIdTaken(id) => (16, id.0.into()),
+        Refusal::IdempotencyMismatch => (17, 0),
+        Refusal::TooManyKeys => (18, 0),
     };
     out.push(tag);
     out.extend_from_slice(&number.to_le_bytes());

@@ -10,11 +10,11 @@ use pointsman_model::record::{FRAME_HEADER_BYTES, Header, kind};
 use pointsman_model::{TenantId, Timestamp, TopicId};
 
 use super::entry::{Entry, Placed, Stop};
-use super::publish::Facts;
+use super::publish::{Checked, Facts};
 use crate::command::{Cause, Origin, Park, Place, TimerChange, TimerOp};
 use crate::error::Error;
 use crate::outcome::{Outcome, ParkedAt, Published, Refusal};
-use crate::state::{Moved, Parked};
+use crate::state::{DedupId, Moved, Parked};
 use crate::table;
 
 impl Entry<'_> {
@@ -50,7 +50,7 @@ impl Entry<'_> {
     }
 
     /// Stores a checked message without making it visible.
-    pub(super) fn park(&mut self, placed: &Placed, park: Park) -> Outcome {
+    pub(super) fn park(&mut self, placed: &Placed, park: Park, dedup: Option<DedupId>) -> Outcome {
         let (header, meta) = (&placed.header, self.meta);
         let place = Place { term: meta.term.0, index: meta.index.0, ordinal: placed.ordinal.0 };
         let parked = Parked {
@@ -61,6 +61,7 @@ impl Entry<'_> {
             parked_at: self.now().0,
             position: meta.position.0 + FRAME_HEADER_BYTES + placed.range.start as u64,
             length: placed.range.len() as u32,
+            dedup,
         };
         self.put_parked(header.tenant, &parked);
         self.put_timer(header.tenant, &parked);
@@ -77,6 +78,9 @@ impl Entry<'_> {
     pub(super) fn moved(&mut self, tenant: TenantId, from: Place, to: &Published) -> Result<(), Error> {
         if let Some(parked) = self.parked(tenant, from)? {
             self.remove_parked(tenant, &parked);
+            if let Some(id) = parked.dedup {
+                self.dedup_settle(tenant, id, from, to.topic, Some((to.queue, to.offset)))?;
+            }
         }
         let moved = Moved {
             parked_term: from.term,
@@ -97,11 +101,11 @@ impl Entry<'_> {
         };
         let deliver_at = match change.op {
             TimerOp::Cancel => {
-                self.remove_parked(tenant, &parked);
+                self.discard_parked(tenant, &parked)?;
                 None
             }
             TimerOp::Due(due) => {
-                self.wait_until(tenant, parked, Timestamp(due));
+                self.wait_until(tenant, parked, Timestamp(due))?;
                 Some(Timestamp(due))
             }
         };
@@ -122,7 +126,7 @@ impl Entry<'_> {
         for (key, value) in self.changes.scan(self.store, &table::parked_prefix(tenant))? {
             let parked: Parked = table::decode(&key, &value)?;
             if parked.topic == topic.0 {
-                self.remove_parked(tenant, &parked);
+                self.discard_parked(tenant, &parked)?;
             }
         }
         Ok(())
@@ -137,11 +141,24 @@ impl Entry<'_> {
     }
 
     /// Makes a parked message wait for a time, whatever it waited for before.
-    pub(super) fn wait_until(&mut self, tenant: TenantId, parked: Parked, due: Timestamp) {
+    pub(super) fn wait_until(&mut self, tenant: TenantId, parked: Parked, due: Timestamp) -> Result<(), Error> {
+        if let (Park::Half(_), Some(id)) = (parked.park, parked.dedup) {
+            self.dedup_settle(tenant, id, parked.place, TopicId(parked.topic), None)?;
+        }
         self.remove_timer(tenant, &parked);
         let parked = Parked { park: Park::Until(due.0), ..parked };
         self.put_parked(tenant, &parked);
         self.put_timer(tenant, &parked);
+        Ok(())
+    }
+
+    /// A parked message never becomes visible: its rows go, and its dedup key is free.
+    pub(super) fn discard_parked(&mut self, tenant: TenantId, parked: &Parked) -> Result<(), Error> {
+        self.remove_parked(tenant, parked);
+        match parked.dedup {
+            Some(id) => self.dedup_forget(tenant, id, parked.place),
+            None => Ok(()),
+        }
     }
 
     /// Takes away all rows of a parked message.
@@ -182,12 +199,12 @@ impl Entry<'_> {
 }
 
 /// Refuses the second message of a unit that comes from the same parked record: checks alone would let both pass.
-pub(super) fn refuse_repeated_sources(checked: &mut [Result<Facts, Refusal>]) {
+pub(super) fn refuse_repeated_sources(checked: &mut [Result<Checked, Refusal>]) {
     let mut sources = BTreeSet::new();
-    for facts in checked {
-        let origin = facts.as_ref().ok().and_then(|facts| facts.origin);
+    for checked in checked {
+        let origin = checked.as_ref().ok().and_then(|checked| checked.facts.origin);
         if origin.is_some_and(|origin| !sources.insert(origin.place)) {
-            *facts = Err(Refusal::SourceClosed);
+            *checked = Err(Refusal::SourceClosed);
         }
     }
 }

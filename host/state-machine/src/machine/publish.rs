@@ -4,10 +4,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use pointsman_model::queue_entry::{self, QueueEntry};
-use pointsman_model::record::{FRAME_HEADER_BYTES, Header};
+use pointsman_model::record::{FLAG_SAME_MESSAGE, FRAME_HEADER_BYTES, Header};
 use pointsman_model::{Generation, LogPosition, Ordinal, QueueId, QueueOffset, TopicId, hash, limits};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
+use super::dedup::{Keyed, Seen, UnitKeys};
 use super::entry::{Entry, Placed, Stop, decode};
 use super::{EntryMeta, KeyAppend, QueueAppend};
 use crate::command::{Cause, Dedup, Judged, Origin, Park, Placement, Source, TransactionMeta};
@@ -24,13 +25,24 @@ pub(super) struct Facts {
     source: Option<Source>,
     pub(super) park: Option<Park>,
     pub(super) origin: Option<Origin>,
+    /// A message that comes from a stored one has its key already.
+    pub(super) dedup: Option<Keyed>,
+}
+
+/// A message that may be stored, unless its key says that it is.
+pub(super) struct Checked {
+    pub(super) facts: Facts,
+    pub(super) seen: Seen,
 }
 
 impl Facts {
-    /// Reads a head without allocating.
-    pub(super) fn read(head: &[u8]) -> Result<Self, Refusal> {
+    /// Reads the head of a record of `topic` without allocating.
+    pub(super) fn read(head: &[u8], topic: TopicId) -> Result<Self, Refusal> {
         let head: Head<'_> = decode(head)?;
+        let published_to = head.source.map_or(topic, |source| TopicId(source.topic));
+        let dedup = head.dedup.filter(|_| head.origin.is_none());
         Ok(Self {
+            dedup: dedup.map(|dedup| Keyed::of(&dedup, published_to)).transpose()?.flatten(),
             tag_hash: hash::tag_hash(head.tag),
             ordering_key_hash: hash::ordering_key_hash(head.ordering_key),
             flags: if head.ttl_ms > 0 { queue_entry::FLAG_TTL } else { 0 },
@@ -71,15 +83,21 @@ impl Facts {
 }
 
 impl Entry<'_> {
-    /// All that can refuse a message.
-    pub(super) fn check_message(&self, placed: &Placed) -> Result<Facts, Stop> {
+    /// All that can refuse a message; `unit` knows the records before it in its unit.
+    pub(super) fn check_message(&self, placed: &Placed, unit: &UnitKeys) -> Result<Checked, Stop> {
         let facts = self.check_publish(&placed.header, placed.head())?;
+        if placed.header.flags & FLAG_SAME_MESSAGE != 0 && (unit.is_empty() || facts.dedup.is_some()) {
+            return Err(
+                Refusal::Malformed("another target of no message, or with a dedup key of its own".into()).into()
+            );
+        }
         self.check_parking(placed, &facts)?;
-        Ok(facts)
+        let seen = self.dedup_check(placed.header.tenant, facts.dedup.as_ref(), unit)??;
+        Ok(Checked { facts, seen })
     }
 
     fn check_publish(&self, header: &Header, head: &[u8]) -> Result<Facts, Refusal> {
-        let facts = Facts::read(head)?;
+        let facts = Facts::read(head, header.topic)?;
         if header.priority > limits::PRIORITY_MAX {
             return Err(Refusal::Malformed(format!("priority {}", header.priority)));
         }
@@ -101,15 +119,23 @@ impl Entry<'_> {
         if topic.generation == decided { Ok(topic.queues()) } else { Err(Refusal::Stale(topic.generation)) }
     }
 
-    /// Stores a checked message: at the end of its queue, or parked.
-    pub(super) fn message(&mut self, placed: &Placed, facts: &Facts) -> Result<Outcome, Error> {
+    /// Stores a checked message, at the end of its queue or parked, unless it is a duplicate.
+    pub(super) fn message(&mut self, placed: &Placed, checked: &Checked) -> Result<Outcome, Error> {
+        let Checked { facts, seen } = checked;
+        let (tenant, topic) = (placed.header.tenant, placed.header.topic);
+        if let Some(before) = self.dedup_before(tenant, seen)? {
+            return Ok(self.duplicate(placed, before));
+        }
         if let Some(park) = facts.park {
-            return Ok(self.park(placed, park));
+            self.dedup_reserve(tenant, seen, placed.ordinal, topic, None, matches!(park, Park::Half(_)))?;
+            return Ok(self.park(placed, park, facts.dedup.map(|keyed| keyed.id)));
         }
         let published = self.publish(placed, facts)?;
+        let at = Some((published.queue, published.offset));
+        self.dedup_reserve(tenant, seen, placed.ordinal, topic, at, false)?;
         match facts.origin {
             Some(Origin { place, cause: Cause::Timer | Cause::Commit }) => {
-                self.moved(placed.header.tenant, place, &published)?;
+                self.moved(tenant, place, &published)?;
             }
             Some(Origin { cause: Cause::Redrive(_), .. }) | None => {}
         }
@@ -175,7 +201,7 @@ struct Head<'a> {
     _judged: Passed<Judged>,
     source: Option<Source>,
     #[serde(borrow)]
-    _dedup: Option<Dedup<'a>>,
+    dedup: Option<Dedup<'a>>,
     park: Option<Park>,
     origin: Option<Origin>,
     #[serde(borrow)]

@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod dedup;
 mod garbage;
 mod held;
 mod model;

@@ -63,7 +63,8 @@ impl SegmentWalk {
             }
             // Whoever reads this record's head differently than `apply` did has other rows than `apply` wrote.
             let key = || table::refused_key(self.base, meta.index, placed.ordinal);
-            let facts = Facts::read(placed.head()).map_err(|_| Error::MissingRow { key: key() })?;
+            let facts =
+                Facts::read(placed.head(), placed.header.topic).map_err(|_| Error::MissingRow { key: key() })?;
             let offset = self.take_offset(store, placed.header.topic, placed.header.queue)?;
             facts.append(meta, &placed, offset, &mut queue, &mut keys);
         }

@@ -4,6 +4,7 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId};
 use serde::{Deserialize, Serialize};
 
+use super::DedupId;
 use crate::command::{Park, Place};
 
 /// A message that is stored and not visible yet.
@@ -23,6 +24,8 @@ pub struct Parked {
     pub position: u64,
     /// Bytes of its record.
     pub length: u32,
+    /// Under which key it is stored once.
+    pub dedup: Option<DedupId>,
 }
 
 impl Parked {

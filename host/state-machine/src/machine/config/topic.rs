@@ -84,6 +84,9 @@ impl Entry<'_> {
         if let Some(topic) = self.state.topics.remove(&id) {
             self.state.topics_by_name.remove(&(tenant, topic.name));
         }
+        if self.state.dedup_keys.contains_key(&id) {
+            self.state.dedup_left.insert(id, tenant);
+        }
         self.changes.delete(table::topic_key(tenant, id));
         self.changes.config_changed = true;
         Ok(Outcome::Deleted)
