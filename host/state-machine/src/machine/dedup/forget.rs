@@ -89,10 +89,10 @@ impl Entry<'_> {
         }
         for ((tenant, topic), keys) in std::mem::take(&mut self.changes.dedup_new) {
             if self.state.topics.contains_key(&topic) {
-                self.forget_expired(tenant, topic, 2 * keys)?;
+                self.dedup_forget_expired(tenant, topic, 2 * keys)?;
             }
         }
-        self.sweep()
+        self.dedup_sweep()
     }
 
     /// True if a row of the topic is not live any more and could be removed.
@@ -115,7 +115,7 @@ impl Entry<'_> {
     }
 
     /// Removes lists whose time has passed, with all that is on them, until so many keys are gone.
-    fn forget_expired(&mut self, tenant: TenantId, topic: TopicId, keys_min: usize) -> Result<(), Error> {
+    fn dedup_forget_expired(&mut self, tenant: TenantId, topic: TopicId, keys_min: usize) -> Result<(), Error> {
         let Some(mut from) = self.front(tenant, topic) else { return Ok(()) };
         if matches!(self.fronts.lists.get(&topic), Some(Front::At(key)) if expires_of(key)? > self.now().0) {
             return Ok(());
@@ -148,7 +148,7 @@ impl Entry<'_> {
     }
 
     /// Removes some rows of a deleted topic: all at once would make one entry as slow as there are keys.
-    fn sweep(&mut self) -> Result<(), Error> {
+    fn dedup_sweep(&mut self) -> Result<(), Error> {
         let Some((topic, tenant)) = self.state.dedup_left.first_key_value().map(|(topic, of)| (*topic, *of)) else {
             return Ok(());
         };
