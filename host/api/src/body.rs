@@ -38,12 +38,27 @@ impl Budget {
 }
 
 /// One body's share, given back when it is dropped.
-struct Share {
+pub(crate) struct Share {
     budget: Budget,
     bytes: usize,
 }
 
 impl Share {
+    pub(crate) fn new(budget: &Budget) -> Self {
+        Self { budget: budget.clone(), bytes: 0 }
+    }
+
+    /// Holds this much from now on.
+    ///
+    /// # Errors
+    /// The node holds as much as it may.
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
+        let freed = self.bytes.saturating_sub(bytes);
+        self.budget.0.fetch_sub(freed, Ordering::Relaxed);
+        self.bytes -= freed;
+        self.grow(bytes - self.bytes)
+    }
+
     fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
         self.bytes += bytes;
         let held = self.budget.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -108,7 +123,7 @@ pub(crate) async fn read(budget: &Budget, headers: &HeaderMap, body: Body, cap: 
     if announced.is_some_and(|length| length > cap.bytes) {
         return Err(cap.exceeded());
     }
-    let mut share = Share { budget: budget.clone(), bytes: 0 };
+    let mut share = Share::new(budget);
     let raw = collect(body, announced.unwrap_or(0), cap, &mut share).await?;
     match encoding {
         None => Ok(raw),

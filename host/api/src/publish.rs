@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod frames;
+pub(crate) mod pieces;
 pub(crate) mod raw;
 
 use bytes::Bytes;
@@ -23,13 +24,14 @@ pub(crate) enum Shape {
     Batch,
     /// Binary frames.
     Frames,
+    /// A message a line.
+    Lines,
     /// A shape of the contract that this release does not read.
     Unsupported(&'static str),
 }
 
 /// Content types of the contract that are not read yet.
 const UNSUPPORTED: &[&str] = &[
-    NDJSON_TYPE,
     "application/cloudevents+json",
     "application/cloudevents-batch+json",
     "application/vnd.pointsman.transaction+json",
@@ -47,6 +49,7 @@ pub(crate) fn shape(headers: &HeaderMap) -> Result<Shape, Failure> {
     Ok(match media_type.as_str() {
         BATCH_TYPE => Shape::Batch,
         FRAMES_TYPE => Shape::Frames,
+        NDJSON_TYPE => Shape::Lines,
         _ => Shape::Raw,
     })
 }

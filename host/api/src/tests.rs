@@ -4,6 +4,7 @@ mod bad_input;
 mod configure;
 mod conventions;
 mod messages;
+mod ndjson;
 mod stream;
 
 use std::sync::Arc;

@@ -70,7 +70,7 @@ async fn bombs() {
 #[tokio::test]
 async fn the_budget_is_shared() {
     let budget = Budget::default();
-    let mut held = Share { budget: budget.clone(), bytes: 0 };
+    let mut held = Share::new(&budget);
     held.grow(limits::REQUEST_BODIES_BYTES_MAX - 10).expect("fits");
     let ten = read(&budget, &HeaderMap::new(), Body::from(vec![0; 10]), CAP).await;
     assert_eq!(ten.map_err(|f| f.problem().code), Ok(Bytes::from(vec![0; 10])));

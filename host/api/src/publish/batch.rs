@@ -30,14 +30,30 @@ pub(crate) fn parse(body: &Bytes, trace: Option<&str>) -> Result<Vec<NewMessage>
     }
     let mut counted = BatchLimits::default();
     let mut messages = Vec::with_capacity(batch.messages.len());
-    for (i, mut input) in batch.messages.into_iter().enumerate() {
-        let pointer = || format!("/messages/{i}");
-        let content_type = input.content_type.take();
-        let (payload, content_type) = payload(&mut input, content_type, body, pointer)?;
-        counted.add(&payload)?;
-        messages.push(describe(input, payload, Some(content_type), trace, pointer)?);
+    for (i, input) in batch.messages.into_iter().enumerate() {
+        let message = message(input, body, trace, || format!("/messages/{i}"))?;
+        counted.add(&message.body)?;
+        messages.push(message);
     }
     Ok(messages)
+}
+
+/// One line of NDJSON.
+pub(crate) fn line(line: &Bytes, trace: Option<&str>) -> Result<NewMessage, Failure> {
+    let input = decode(line, limits::JSON_DEPTH_MAX).map_err(pointsman_api_types::Problem::from)?;
+    message(input, line, trace, String::new)
+}
+
+/// A message of the contract. `pointer` leads to it; its text is part of `body`.
+fn message(
+    mut input: MessageInput<'_>,
+    body: &Bytes,
+    trace: Option<&str>,
+    pointer: impl Fn() -> String,
+) -> Result<NewMessage, Failure> {
+    let content_type = input.content_type.take();
+    let (payload, content_type) = payload(&mut input, content_type, body, &pointer)?;
+    describe(input, payload, Some(content_type), trace, pointer)
 }
 
 fn payload(

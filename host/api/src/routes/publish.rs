@@ -11,10 +11,13 @@ use pointsman_broker::command::Durability;
 use pointsman_broker::view::{Publish, PublishReceipt};
 use pointsman_model::message::NewMessage;
 
+mod stream;
+
 use super::detached;
 use crate::body::{self, Cap};
 use crate::context::Cx;
 use crate::failure::Failure;
+use crate::publish::pieces::Cut;
 use crate::publish::{Shape, batch, frames, raw, shape, trace};
 use crate::{answer, headers, json};
 
@@ -33,13 +36,23 @@ pub(crate) async fn publish(cx: Cx, body: Body) -> Result<Response, Failure> {
         Some("none") => Ok(Some(Durability::None)),
         Some(_) => Err(Failure::invalid("ack", "`quorum`, `leader` or `none`")),
     };
-    let (ack, atomic) = match ack.and_then(|ack| Ok((ack, query.flag("atomic")?))).and_then(|checked| {
-        accept(&cx, shape)?;
-        Ok(checked)
-    }) {
+    let checked = ack.and_then(|ack| {
+        let atomic = query.flag("atomic")?;
+        let reports = reports(&cx, shape)?;
+        if atomic && (reports || shape == Shape::Lines) {
+            return Err(Failure::invalid("atomic", "a stream of messages is never all or nothing"));
+        }
+        Ok((ack, atomic, reports))
+    });
+    let (ack, atomic, reports) = match checked {
         Ok(checked) => checked,
         Err(failure) => return Err(cx.after_tenant(failure).await),
     };
+    match shape {
+        Shape::Lines => return stream::publish(cx, body, Cut::Lines, ack, reports).await,
+        Shape::Frames if reports => return stream::publish(cx, body, Cut::Frames, ack, reports).await,
+        _ => {}
+    }
     let messages = match messages(&cx, body, shape).await {
         Ok(messages) => messages,
         Err(failure) => return Err(cx.after_topic(failure).await),
@@ -55,12 +68,11 @@ pub(crate) async fn publish(cx: Cx, body: Body) -> Result<Response, Failure> {
     if shape == Shape::Raw { one(&cx, results) } else { many(&cx, results, atomic) }
 }
 
-/// The answer is JSON; reports a line are part of the contract, but not built.
-fn accept(cx: &Cx, shape: Shape) -> Result<(), Failure> {
-    if shape != Shape::Raw && headers::accept(&cx.headers, &["application/json", NDJSON_TYPE])? == NDJSON_TYPE {
-        return Err(Failure::unsupported("Accept", "reports a line"));
-    }
-    headers::accept(&cx.headers, &["application/json"]).map(|_| ())
+/// Whether the answer is a report a line; else it is one JSON object.
+fn reports(cx: &Cx, shape: Shape) -> Result<bool, Failure> {
+    let streams = matches!(shape, Shape::Lines | Shape::Frames);
+    let offered: &[&str] = if streams { &["application/json", NDJSON_TYPE] } else { &["application/json"] };
+    Ok(headers::accept(&cx.headers, offered)? == NDJSON_TYPE)
 }
 
 async fn messages(cx: &Cx, body: Body, shape: Shape) -> Result<Vec<NewMessage>, Failure> {
@@ -162,7 +174,7 @@ fn many(cx: &Cx, results: Results, atomic: bool) -> Result<Response, Failure> {
             continue;
         }
         json::raw(&mut out, if std::mem::take(&mut first) { "" } else { "," });
-        write_result(&mut out, index, result)?;
+        write_result(&mut out, index, result.map_err(|error| by_index(error, index).into()))?;
     }
     json::raw(&mut out, "]}");
     let status = if rejected > 0 { StatusCode::MULTI_STATUS } else { StatusCode::CREATED };
@@ -174,7 +186,7 @@ fn many(cx: &Cx, results: Results, atomic: bool) -> Result<Response, Failure> {
 }
 
 /// The shape of `publish::PublishResult`, by hand: a batch has many.
-fn write_result(out: &mut Vec<u8>, index: usize, result: Result<PublishReceipt, Error>) -> Result<(), Failure> {
+fn write_result(out: &mut Vec<u8>, index: usize, result: Result<PublishReceipt, Failure>) -> Result<(), Failure> {
     json::raw(out, "{\"index\":");
     json::number(out, index as u64);
     json::raw(out, ",\"status\":");
@@ -200,8 +212,8 @@ fn write_result(out: &mut Vec<u8>, index: usize, result: Result<PublishReceipt, 
                 write_serde(out, &shown(receipt).targets)?;
             }
         }
-        Err(error) => {
-            let problem = Failure::from(by_index(error, index)).into_problem();
+        Err(failure) => {
+            let problem = failure.into_problem();
             json::number(out, u64::from(problem.status));
             json::raw(out, ",\"problem\":");
             write_serde(out, &problem)?;

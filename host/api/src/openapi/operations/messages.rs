@@ -27,10 +27,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ],
         input: Some(Input {
             required: false,
-            contents: &[("*/*", ""), ("application/vnd.pointsman.batch+json", "Batch"), (FRAMES, "")],
+            contents: &[
+                ("*/*", ""),
+                ("application/vnd.pointsman.batch+json", "Batch"),
+                (FRAMES, ""),
+                ("application/x-ndjson", ""),
+            ],
         }),
         answers: &[
-            answer(200, "A duplicate: the original.", &[(JSON, "Receipt")]),
+            answer(
+                200,
+                "A duplicate: the original. Or reports, one a line in order, and then the counts.",
+                &[(JSON, "Receipt"), ("application/x-ndjson", "")],
+            ),
             answer(201, "Stored: one receipt, or for many one result each.", &[(JSON, "Publish201")]),
             answer(202, "Taken, with a weaker durability than a quorum.", &[(JSON, "Receipt")]),
             answer(207, "At least one of many was refused.", &[(JSON, "PublishAnswer")]),

@@ -8,7 +8,7 @@ use super::*;
 
 fn check(result: Result<PublishReceipt, Error>) {
     let mut out = Vec::new();
-    write_result(&mut out, 3, result).expect("writes");
+    write_result(&mut out, 3, result.map_err(Failure::from)).expect("writes");
     let typed: PublishResult = serde_json::from_slice(&out).expect("the contract's type");
     assert_eq!(serde_json::to_string(&typed).expect("encodes"), String::from_utf8(out).expect("UTF-8"));
 }
