@@ -1,6 +1,10 @@
 //! Publishing: every form, placement, and what is refused.
 
-use serde_json::json;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::server::{Server, T};
 
@@ -137,4 +141,33 @@ pub(crate) fn latest(server: &Server, topic: &str) -> Vec<u64> {
     let queues = server.get(&format!("{T}/topics/{topic}/queues")).expect(200);
     let items = queues["items"].as_array().expect("items").clone();
     items.iter().map(|q| q["latest"].as_str().and_then(|n| n.parse().ok()).expect("latest")).collect()
+}
+
+#[test]
+fn lines_are_reported_while_more_are_sent() {
+    let server = Server::start();
+    server.topic("orders", &json!({}));
+    let mut stream = TcpStream::connect(server.address()).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+    let head = format!(
+        "POST {T}/topics/orders/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+         Accept: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("head");
+    let mut reader = BufReader::new(stream.try_clone().expect("clone"));
+    let mut report = || loop {
+        let mut line = String::new();
+        assert!(reader.read_line(&mut line).expect("the server answers") > 0, "the answer ended");
+        if line.starts_with('{') {
+            break serde_json::from_str::<Value>(&line).expect("JSON");
+        }
+    };
+    for i in 0..3 {
+        let line = format!("{{\"data\":{i}}}\n");
+        write!(stream, "{:x}\r\n{line}\r\n", line.len()).expect("a chunk");
+        let told = report();
+        assert_eq!((&told["index"], &told["status"]), (&json!(i), &json!(201)), "told before the next is sent");
+    }
+    stream.write_all(b"0\r\n\r\n").expect("the end");
+    assert_eq!(report(), json!({"done": true, "accepted": 3, "rejected": 0}));
 }
