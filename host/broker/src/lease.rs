@@ -13,6 +13,7 @@
 mod ending;
 mod grant;
 mod memory;
+mod policy;
 mod retries;
 mod scan;
 mod settling;

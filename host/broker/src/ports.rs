@@ -18,7 +18,7 @@ use pointsman_model::{
     BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp,
     TopicId,
 };
-use pointsman_state_machine::state::{Moved, Parked, Retry, Timer};
+use pointsman_state_machine::state::{DeadLetter, Moved, Parked, Retry, Timer};
 use pointsman_state_machine::{Outcome, State};
 use tokio::sync::{oneshot, watch};
 
@@ -124,6 +124,35 @@ pub trait Shard: Send + Sync + 'static {
         queue: QueueId,
         offset: QueueOffset,
     ) -> Result<Option<Retry>, ReadError>;
+
+    /// Messages of a group's retry set in one queue, by offset.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn retries(&self, group: GroupId, topic: TopicId, queue: QueueId, max: usize) -> Result<Vec<Retry>, ReadError>;
+
+    /// The dead letter of a group whose message has this place, redriven or not.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn dead_letter(&self, group: GroupId, index: LogIndex, ordinal: Ordinal) -> Result<Option<DeadLetter>, ReadError>;
+
+    /// Dead letters of a group behind `after`, in the order of the log.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn dead_letters(
+        &self,
+        group: GroupId,
+        after: Option<(LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError>;
+
+    /// Index and ordinal of dead letters whose retention is over.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn expired_dead_letters(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<(u64, u16)>, ReadError>;
 
     /// The message that a record holds, while it waits to become visible. Its bytes are read as [`Parked::entry`].
     ///

@@ -38,7 +38,9 @@ fn check_item(i: usize, item: &SettleRequest) -> Result<(), Error> {
             SettleOp::Nack | SettleOp::Release => {
                 check(&format!("/items/{i}/delay_ms"), delay, 0, limits::DELAY_MS_MAX)?;
             }
-            SettleOp::Ack | SettleOp::Extend => return refuse("delay_ms", "only of a nack or a release"),
+            SettleOp::Ack | SettleOp::Extend | SettleOp::DeadLetter => {
+                return refuse("delay_ms", "only of a nack or a release");
+            }
         }
     }
     if let Some(lease_ms) = item.lease_ms {
@@ -48,8 +50,8 @@ fn check_item(i: usize, item: &SettleRequest) -> Result<(), Error> {
         check(&format!("/items/{i}/lease_ms"), lease_ms, limits::LEASE_MS_MIN, limits::LEASE_MS_MAX)?;
     }
     if let Some(reason) = &item.reason {
-        if item.op != SettleOp::Nack {
-            return refuse("reason", "only of a nack");
+        if !matches!(item.op, SettleOp::Nack | SettleOp::DeadLetter) {
+            return refuse("reason", "only of a nack or a dead-letter");
         }
         if reason.len() > limits::REASON_BYTES_MAX {
             return refuse("reason", "too long");

@@ -144,7 +144,7 @@ pub struct SettleRequest {
     pub delay_ms: Option<u64>,
     /// Extend: for how long from now on.
     pub lease_ms: Option<u64>,
-    /// Nack: why.
+    /// Nack, dead-letter: why.
     pub reason: Option<String>,
 }
 
@@ -159,6 +159,8 @@ pub enum SettleOp {
     Extend,
     /// Give back; the attempt does not count.
     Release,
+    /// Not done, and no more attempts.
+    DeadLetter,
 }
 
 /// What became of a settle item.

@@ -4,10 +4,15 @@
 //! tenant, topic, queue, priority, generation and born time; a publish's payload and a plugin's bytes are the body.
 
 mod binding;
+mod delivery;
 
 use serde::{Deserialize, Serialize};
 
 pub use binding::{BindingConfig, FailurePolicy, Slot, SlotTarget};
+pub use delivery::{
+    AttemptEnd, DeadLetterChange, DeadLetterOp, DecidedBy, Decision, Expire, Grant, LeaseRef, RecordRef, Seek,
+    SeekMove, Settle, SettleItem, SettleOp, Skip,
+};
 
 /// Head of a `publish` record. Borrowed, so that `apply` copies nothing it does not keep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -240,185 +245,6 @@ pub struct Source {
     pub topic: u32,
     /// Its generation when the selector ran.
     pub generation: u32,
-}
-
-/// Head of a `settle` record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settle {
-    /// The group.
-    pub group: u32,
-    /// The group's revision as the leader knew it: leases of queues sought since then are over.
-    pub revision: u64,
-    /// Outcomes come back in this order.
-    pub items: Vec<SettleItem>,
-}
-
-/// One lease that ends by its consumer's word.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SettleItem {
-    /// What was leased.
-    pub lease: LeaseRef,
-    /// The consumer's word.
-    pub op: SettleOp,
-}
-
-/// A delivery: which message, and the how-manieth time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct LeaseRef {
-    /// The topic.
-    pub topic: u32,
-    /// The queue.
-    pub queue: u16,
-    /// The offset.
-    pub offset: u64,
-    /// Settling is compare-and-set on this.
-    pub attempt: u16,
-}
-
-/// A consumer's word.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum SettleOp {
-    /// Done.
-    Ack,
-    /// Not done. What comes of it was decided before the proposal.
-    Nack(AttemptEnd),
-    /// Ordered groups: given back, uncounted; again after so many ms.
-    Release(u64),
-    /// Ordered groups: runs until this stamp.
-    Extend(u64),
-}
-
-/// How an attempt ended badly, and what comes of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct AttemptEnd {
-    /// The retry decision. Past the group's last attempt `apply` makes a dead letter of [`Decision::Again`].
-    pub decision: Decision,
-    /// Who took it. A policy's decision is fenced by the group's generation in the header.
-    pub by: DecidedBy,
-    /// The message's record: what a dead letter refers to.
-    pub place: Place,
-    /// When the attempt was delivered, ms; 0 if the leader that delivered it is gone.
-    pub delivered_at: u64,
-    /// The consumer's words.
-    pub reason: Option<String>,
-    /// Who had it.
-    pub client_id: Option<String>,
-}
-
-/// What comes of a message whose attempt ended badly.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Decision {
-    /// Another attempt, so long after the entry's stamp.
-    Again {
-        /// The delay.
-        delay_ms: u64,
-    },
-    /// The group's dead-letter queue.
-    DeadLetter {
-        /// The policy's words; the consumer's are the attempt's.
-        reason: Option<String>,
-    },
-    /// Settled as if it were done.
-    Drop,
-}
-
-impl Default for Decision {
-    fn default() -> Self {
-        Self::Again { delay_ms: 0 }
-    }
-}
-
-/// Who took a retry decision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DecidedBy {
-    /// The consumer: a delay of its own, or the word `dead-letter`.
-    #[default]
-    Consumer,
-    /// The default table: the group has no retry policy.
-    Table,
-    /// The group's retry policy.
-    Policy(Judged),
-    /// The binding's `on_failure`: the policy failed.
-    OnFailure(Judged),
-}
-
-/// Head of a `dead-letter-change` record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterChange {
-    /// The group.
-    pub group: u32,
-    /// Index and ordinal of the messages' records. Outcomes come back in this order.
-    pub letters: Vec<(u64, u16)>,
-    /// What is done with each.
-    pub op: DeadLetterOp,
-}
-
-/// What is done with a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeadLetterOp {
-    /// The group gets it again, at once.
-    Redrive,
-    /// It is forgotten.
-    Delete,
-    /// It is forgotten if its retention is over.
-    Expire,
-}
-
-/// Head of a `seek` record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seek {
-    /// The group.
-    pub group: u32,
-    /// What the caller demands of the group before.
-    pub expect: Expect,
-    /// Where each queue goes on. An offset outside the queue is its nearest end.
-    pub moves: Vec<SeekMove>,
-}
-
-/// One queue of a seek.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeekMove {
-    /// The topic.
-    pub topic: u32,
-    /// The queue.
-    pub queue: u16,
-    /// The offset that comes next.
-    pub to: u64,
-}
-
-/// Head of an `expire` record: leases that ran out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Expire {
-    /// The group.
-    pub group: u32,
-    /// As in [`Settle::revision`].
-    pub revision: u64,
-    /// The leases.
-    pub items: Vec<(LeaseRef, AttemptEnd)>,
-}
-
-/// Head of a `grant` record: messages that a leader leases in a group of ordering `key` or `queue`. Fenced by the group's
-/// generation in the header.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Grant {
-    /// The group.
-    pub group: u32,
-    /// When the leases run out, ms.
-    pub until: u64,
-    /// Who gets them.
-    pub client_id: Option<String>,
-    /// What is leased and in which session. Outcomes come back in this order.
-    pub items: Vec<(LeaseRef, u64)>,
-}
-
-/// Head of a `skip` record: offsets of the header's topic and queue that the group's filter refused, or that expired by
-/// TTL. Fenced by the group's generation in the header.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Skip {
-    /// The group.
-    pub group: u32,
-    /// Half-open ranges of offsets, ascending.
-    pub ranges: Vec<(u64, u64)>,
 }
 
 /// Head of a `timer-change` record: about a message that waits for a time.

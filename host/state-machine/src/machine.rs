@@ -11,7 +11,7 @@
 //! | `publish` `park` `settle` `held` `seek` `dead_letter` `config` `plugin` | the commands |
 //! | `dedup` | keys under which messages are stored once, and when they are forgotten |
 //! | `outcome_hash` | what replicas compare |
-//! | `timers` | reads of parked messages |
+//! | `timers` `dead_letters` | reads of parked messages, and of those a group gave up |
 //! | `load` | typed state from rows |
 //! | `walk` | queue and key entries of entries that are applied already |
 //!
@@ -20,6 +20,7 @@
 mod changes;
 mod config;
 mod dead_letter;
+mod dead_letters;
 mod dedup;
 mod entry;
 mod held;

@@ -45,12 +45,12 @@ fn request(i: usize, item: SettleItem) -> Result<view::SettleRequest, Failure> {
         SettleOp::Nack => view::SettleOp::Nack,
         SettleOp::Extend => view::SettleOp::Extend,
         SettleOp::Release => view::SettleOp::Release,
-        SettleOp::DeadLetter => return Err(Failure::unsupported(pointer("op"), "dead-lettering")),
+        SettleOp::DeadLetter => view::SettleOp::DeadLetter,
     };
     let misplaced = [
         ("delay_ms", item.delay_ms.is_some(), matches!(op, view::SettleOp::Nack | view::SettleOp::Release)),
         ("lease_ms", item.lease_ms.is_some(), op == view::SettleOp::Extend),
-        ("reason", item.reason.is_some(), op == view::SettleOp::Nack),
+        ("reason", item.reason.is_some(), matches!(op, view::SettleOp::Nack | view::SettleOp::DeadLetter)),
     ];
     if let Some((field, ..)) = misplaced.iter().find(|(_, given, fits)| *given && !fits) {
         return Err(Failure::invalid(pointer(field), "does not go with this `op`"));

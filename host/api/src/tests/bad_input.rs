@@ -110,7 +110,7 @@ async fn leases_and_settlements() {
         (r#"{"receipt":"r","op":"ack","delay_ms":1}"#, "/items/0/delay_ms"),
         (r#"{"receipt":"r","op":"ack","lease_ms":1}"#, "/items/0/lease_ms"),
         (r#"{"receipt":"r","op":"release","reason":"x"}"#, "/items/0/reason"),
-        (r#"{"receipt":"r","op":"dead-letter"}"#, "/items/0/op"),
+        (r#"{"receipt":"r","op":"dead-letter","delay_ms":1}"#, "/items/0/delay_ms"),
         (r#"{"receipt":"r","op":"eat"}"#, "/items/0/op"),
         (r#"{"op":"ack"}"#, "/items/0/receipt"),
     ] {

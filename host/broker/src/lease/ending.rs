@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{Header, kind};
-use pointsman_model::{Generation, GroupId, QueueId, TenantId, Term, Timestamp, TopicId, limits, retry};
+use pointsman_model::{Generation, GroupId, QueueId, TenantId, Term, Timestamp, TopicId, limits};
 use pointsman_state_machine::command::{
-    self, AttemptEnd, DecidedBy, Decision, Durability, Expire, LeaseRef, Settle, SettleItem, SettleOp, Skip,
+    AttemptEnd, DecidedBy, Decision, Durability, Expire, LeaseRef, RecordRef, Settle, SettleItem, SettleOp, Skip,
 };
 use pointsman_state_machine::outcome::{Outcome, Settlement};
 
 use super::GroupRuntime;
-use super::memory::{LeaseMemory, Memory, Place};
+use super::memory::{Memory, Place};
+use super::policy::{At, Undecided};
 use crate::batcher::{Answer, RecordWriter, Request};
 use crate::error::Error;
 
@@ -29,6 +30,8 @@ pub(super) struct Endings {
     revision: u64,
     pub(super) settle: Vec<SettleItem>,
     pub(super) expire: Vec<(LeaseRef, AttemptEnd)>,
+    /// Which of them ended badly: what comes of those is decided once nobody holds the memory.
+    pub(super) undecided: Vec<Undecided>,
     skips: Vec<SkippedQueue>,
 }
 
@@ -51,8 +54,36 @@ impl Endings {
             revision: view.revision,
             settle: Vec::new(),
             expire: Vec::new(),
+            undecided: Vec::new(),
             skips: Vec::new(),
         })
+    }
+
+    /// The group's generation that decisions are taken under.
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Goes on under the view that is read now: what was decided under another is decided again. Leases are still as
+    /// of the first look; skipped ranges are judged anew.
+    pub(super) fn renew(&mut self, memory: &Memory) {
+        if let Some(view) = &memory.view {
+            self.generation = view.generation;
+        }
+        self.skips.clear();
+    }
+
+    /// Adds a lease that ends badly.
+    pub(super) fn push_nack(&mut self, lease: LeaseRef, end: AttemptEnd, entry: QueueEntry, base: u16) {
+        let (at, asks) = (At::Settle(self.settle.len()), end.by != DecidedBy::Consumer);
+        self.undecided.push(Undecided { at, entry, base, asks });
+        self.settle.push(SettleItem { lease, op: SettleOp::Nack(end) });
+    }
+
+    /// Adds a lease that ran out.
+    pub(super) fn push_expired(&mut self, lease: LeaseRef, end: AttemptEnd, entry: QueueEntry, base: u16) {
+        self.undecided.push(Undecided { at: At::Expire(self.expire.len()), entry, base, asks: true });
+        self.expire.push((lease, end));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -93,7 +124,7 @@ impl GroupRuntime {
         let endings = {
             let mut memory = self.memory.lock();
             let Some(mut endings) = Endings::begin(&memory).filter(|endings| endings.term == term) else { return };
-            endings.expire = self.take_expired(&mut memory, now);
+            take_expired(&mut memory, &mut endings, now);
             let buried = std::mem::take(&mut memory.buried).into_iter();
             endings.settle = buried.map(|lease| SettleItem { lease, op: SettleOp::Ack }).collect();
             if now >= memory.skips_flushed.plus_ms(limits::SKIP_INTERVAL_MS) {
@@ -117,51 +148,20 @@ impl GroupRuntime {
         Some(endings)
     }
 
-    /// Leases that ran out, each with the delay of the retry table.
-    fn take_expired(&self, memory: &mut Memory, now: Timestamp) -> Vec<(LeaseRef, AttemptEnd)> {
-        let mut expired = Vec::new();
-        while expired.len() < limits::SETTLE_ITEMS_MAX
-            && memory.expiries.peek().is_some_and(|Reverse((expires, ..))| *expires <= now)
-        {
-            let Some(Reverse((_, place, session))) = memory.expiries.pop() else { break };
-            let Some(lease) = memory.leases.get_mut(&place).filter(|lease| lease.session == session) else { continue };
-            if lease.expires > now {
-                // Extended: its later end is in the heap as well.
-                continue;
-            }
-            lease.expiring = true;
-            expired.push((lease.candidate.lease_ref(), self.attempt_end(lease)));
-        }
-        expired
-    }
-
-    /// How a lease ends by itself.
-    pub(super) fn attempt_end(&self, lease: &LeaseMemory) -> AttemptEnd {
-        AttemptEnd {
-            decision: Decision::Again { delay_ms: retry::delay_ms(lease.candidate.attempt, self.parts.time_scale) },
-            by: DecidedBy::Table,
-            place: record_of(&lease.candidate.entry),
-            delivered_at: lease.delivered_at.0,
-            reason: None,
-            client_id: lease.client.as_deref().map(str::to_owned),
-        }
-    }
-
     pub(super) fn end_in_background(self: &Arc<Self>, endings: Endings) {
         let group = Arc::clone(self);
         self.parts.tasks.spawn(async move {
-            if let Err(error) = group.end(&endings, Instant::now() + DEADLINE).await {
+            let mut endings = endings;
+            if let Err(error) = group.end(&mut endings, Instant::now() + DEADLINE).await {
                 tracing::debug!(group.id = %group.id, %error, "leases that ran out are tried again");
             }
         });
     }
 
-    /// Writes endings to the log, and remembers what came of them.
-    pub(super) async fn end(&self, endings: &Endings, deadline: Instant) -> Result<Answer, Error> {
-        let request = Request { tenant: endings.tenant, term: endings.term, deadline, ack: Durability::Quorum };
-        let submitted = self.parts.batcher.submit(request, 0, |writer| endings.write(self.id, writer));
-        let answer = match submitted {
-            Ok(ticket) => self.parts.batcher.wait(ticket, deadline).await,
+    /// Decides what is left to decide, writes endings to the log, and remembers what came of them.
+    pub(super) async fn end(&self, endings: &mut Endings, deadline: Instant) -> Result<Answer, Error> {
+        let answer = match self.decide(endings).await {
+            Ok(()) => self.write(endings, deadline).await,
             Err(error) => Err(error),
         };
         let mut memory = self.memory.lock();
@@ -176,6 +176,12 @@ impl GroupRuntime {
         // Room came free, the window moved, or something is due at another time.
         self.signal.wake();
         answer
+    }
+
+    async fn write(&self, endings: &Endings, deadline: Instant) -> Result<Answer, Error> {
+        let request = Request { tenant: endings.tenant, term: endings.term, deadline, ack: Durability::Quorum };
+        let submitted = self.parts.batcher.submit(request, 0, |writer| endings.write(self.id, writer));
+        self.parts.batcher.wait(submitted?, deadline).await
     }
 
     fn ended(&self, memory: &mut Memory, endings: &Endings, answer: &Answer) {
@@ -211,6 +217,31 @@ impl Memory {
     /// The term of what is remembered.
     fn epoch_term(&self) -> Option<Term> {
         self.view.as_ref().map(|view| view.term)
+    }
+}
+
+/// Takes leases that ran out.
+fn take_expired(memory: &mut Memory, endings: &mut Endings, now: Timestamp) {
+    while endings.expire.len() < limits::SETTLE_ITEMS_MAX
+        && memory.expiries.peek().is_some_and(|Reverse((expires, ..))| *expires <= now)
+    {
+        let Some(Reverse((_, place, session))) = memory.expiries.pop() else { break };
+        let Some(lease) = memory.leases.get_mut(&place).filter(|lease| lease.session == session) else { continue };
+        if lease.expires > now {
+            // Extended: its later end is in the heap as well.
+            continue;
+        }
+        lease.expiring = true;
+        let (entry, base) = (lease.candidate.entry, lease.candidate.base);
+        let end = AttemptEnd {
+            decision: Decision::default(),
+            by: DecidedBy::Table,
+            record: RecordRef::of(&entry),
+            delivered_at: lease.delivered_at.0,
+            reason: None,
+            client_id: lease.client.as_deref().map(str::to_owned),
+        };
+        endings.push_expired(lease.candidate.lease_ref(), end, entry, base);
     }
 }
 
@@ -267,11 +298,6 @@ fn delay_of(decision: &Decision) -> Option<u64> {
         Decision::Again { delay_ms } => Some(*delay_ms),
         Decision::DeadLetter { .. } | Decision::Drop => None,
     }
-}
-
-/// The record of a queue entry.
-pub(super) fn record_of(entry: &QueueEntry) -> command::Place {
-    command::Place { term: entry.term.0, index: entry.index.0, ordinal: entry.ordinal.0 }
 }
 
 fn place_of(lease: &LeaseRef) -> Place {

@@ -175,7 +175,7 @@ impl GroupRuntime {
             leases.push(Lease {
                 receipt: receipt.seal(key),
                 expires_at: expires,
-                attempt: candidate.attempt,
+                attempt: candidate.attempt.saturating_sub(candidate.base),
                 message: StoredMessage { id, topic, offset, stored_at: entry.stamp, record },
             });
             let client = wanted.client.clone();

@@ -102,6 +102,8 @@ pub(super) struct Candidate {
     pub(super) offset: u64,
     pub(super) entry: QueueEntry,
     pub(super) attempt: u16,
+    /// Attempts before it was last redriven: consumers see `attempt − base`.
+    pub(super) base: u16,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) turn: u64,
 }

@@ -47,6 +47,7 @@ impl Memory {
     fn push_retry(&mut self, parts: &ShardParts, row: &Retry) -> Result<(), Error> {
         let (topic, queue) = (TopicId(row.topic), QueueId(row.queue));
         let entry = match parts.port.queue(topic, queue, QueueOffset(row.offset), 1) {
+            _ if row.record.is_some() => row.record.map(|record| record.entry()),
             Ok(entries) => entries.into_iter().next(),
             // Its retention ended before its turn came.
             Err(ReadError::Expired { .. }) => None,
@@ -58,7 +59,8 @@ impl Memory {
         };
         self.last_turn += 1;
         let (attempt, turn) = (row.attempt, self.last_turn);
-        let candidate = Candidate { topic, queue, offset: row.offset, entry, attempt, expires_at: None, turn };
+        let (offset, base) = (row.offset, row.base);
+        let candidate = Candidate { topic, queue, offset, entry, attempt, base, expires_at: None, turn };
         self.ready.insert(candidate.turn(), candidate);
         Ok(())
     }

@@ -195,6 +195,7 @@ impl GroupRuntime {
                             offset: subject.offset,
                             entry: subject.entry,
                             attempt: 1,
+                            base: 0,
                             expires_at: subject.expires_at,
                             turn: memory.last_turn,
                         };

@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pointsman_model::queue_entry::QueueEntry;
-use pointsman_model::{QueueOffset, TenantId, Timestamp, limits, retry};
-use pointsman_state_machine::command::{AttemptEnd, DecidedBy, Decision, LeaseRef, SettleItem, SettleOp as Op};
-use pointsman_state_machine::outcome::{Outcome, Settlement};
+use pointsman_model::{TenantId, Timestamp, limits};
+use pointsman_state_machine::command::{
+    AttemptEnd, DecidedBy, Decision, LeaseRef, RecordRef, SettleItem, SettleOp as Op,
+};
+use pointsman_state_machine::outcome::{Outcome, Refusal, Settlement};
+use pointsman_state_machine::state::Cursor;
 
 use super::GroupRuntime;
-use super::ending::{Endings, record_of};
+use super::ending::Endings;
 use super::memory::{Candidate, LeaseMemory, Memory, Place};
 use crate::error::Error;
+use crate::ports::ReadError;
 use crate::receipt::Receipt;
 use crate::refusal::accepted;
 use crate::view::{SettleOp, SettleRequest, SettleResult, SettleStatus};
@@ -56,15 +60,12 @@ impl GroupRuntime {
             self.follow(topics);
             (items, endings)
         };
-        let mut settlements = Vec::new();
-        if !endings.is_empty() {
-            let answer = self.end(&endings, deadline).await?;
-            if let Outcome::Settled(settled) = accepted(answer.outcomes().first())? {
-                settlements.clone_from(settled);
-            }
-        } else {
+        let settlements = if endings.is_empty() {
             self.signal.wake();
-        }
+            Vec::new()
+        } else {
+            self.end_in_turn(endings, deadline).await?
+        };
         let mut settlements = settlements.into_iter();
         let results = requests.into_iter().zip(items).map(|(request, item)| {
             let (status, expires_at) = match item {
@@ -74,6 +75,29 @@ impl GroupRuntime {
             SettleResult { receipt: request.receipt, status, expires_at }
         });
         Ok(results.collect())
+    }
+
+    /// Writes endings, and decides again where the configuration changed meanwhile.
+    async fn end_in_turn(&self, mut endings: Endings, deadline: Instant) -> Result<Vec<Settlement>, Error> {
+        for _ in 0..limits::STALE_RETRIES_MAX {
+            let answer = self.end(&mut endings, deadline).await?;
+            match answer.outcomes().first() {
+                Some(Outcome::Refused(Refusal::Stale(_))) => {
+                    let mut memory = self.memory.lock();
+                    let topics = memory.refresh(self.id, &self.parts)?;
+                    endings.renew(&memory);
+                    drop(memory);
+                    self.follow(topics);
+                }
+                outcome => {
+                    return Ok(match accepted(outcome)? {
+                        Outcome::Settled(settled) => settled.clone(),
+                        _ => Vec::new(),
+                    });
+                }
+            }
+        }
+        Err(Error::Overloaded("the configuration changes too fast".into()))
     }
 
     /// A receipt of this group.
@@ -100,9 +124,12 @@ impl GroupRuntime {
             if receipt.expires <= now {
                 return Ok(Item::Known(SettleStatus::LeaseExpired, None));
             }
+            if self.is_sought_since(receipt) {
+                return Ok(Item::Known(SettleStatus::LeaseExpired, None));
+            }
             match request.op {
                 // The log compares and sets, whoever gave the lease.
-                SettleOp::Ack | SettleOp::Nack => {}
+                SettleOp::Ack | SettleOp::Nack | SettleOp::DeadLetter => {}
                 SettleOp::Extend | SettleOp::Release => {
                     if let Some(status) = self.adopt(memory, receipt, now)? {
                         return Ok(Item::Known(status, None));
@@ -119,23 +146,24 @@ impl GroupRuntime {
                 endings.settle.push(SettleItem { lease: lease_ref(receipt), op: Op::Ack });
                 Item::Asked
             }
-            SettleOp::Nack => {
-                let Some(entry) = self.entry_of(lease, receipt)? else {
+            SettleOp::Nack | SettleOp::DeadLetter => {
+                let Some((entry, base)) = self.entry_of(lease, receipt)? else {
                     return Ok(Item::Known(SettleStatus::Invalid, None));
                 };
-                let (delay_ms, by) = match request.delay_ms {
-                    Some(delay_ms) => (delay_ms, DecidedBy::Consumer),
-                    None => (retry::delay_ms(receipt.attempt, self.parts.time_scale), DecidedBy::Table),
+                let (decision, by) = match (request.op, request.delay_ms) {
+                    (SettleOp::DeadLetter, _) => (Decision::DeadLetter { reason: None }, DecidedBy::Consumer),
+                    (_, Some(delay_ms)) => (Decision::Again { delay_ms }, DecidedBy::Consumer),
+                    (_, None) => (Decision::default(), DecidedBy::Table),
                 };
                 let end = AttemptEnd {
-                    decision: Decision::Again { delay_ms },
+                    decision,
                     by,
-                    place: record_of(&entry),
+                    record: RecordRef::of(&entry),
                     delivered_at: lease.map_or(0, |lease| lease.delivered_at.0),
                     reason: request.reason.clone(),
                     client_id: lease.and_then(|lease| lease.client.as_deref().map(str::to_owned)),
                 };
-                endings.settle.push(SettleItem { lease: lease_ref(receipt), op: Op::Nack(end) });
+                endings.push_nack(lease_ref(receipt), end, entry, base);
                 Item::Asked
             }
             SettleOp::Extend => extend(memory, place, request.lease_ms, now),
@@ -146,8 +174,9 @@ impl GroupRuntime {
     /// How a lease that this leader gave has ended.
     fn how_ended(&self, receipt: &Receipt, now: Timestamp) -> Result<SettleStatus, Error> {
         let (topic, queue, offset) = (receipt.topic, receipt.queue, receipt.offset);
-        // Its attempt still counts, so it was released, unless it ran out just now.
-        let open = if receipt.expires <= now { SettleStatus::LeaseExpired } else { SettleStatus::AlreadySettled };
+        // Its attempt still counts, so it was released, unless it ran out just now or a seek ended it.
+        let over = receipt.expires <= now || self.is_sought_since(receipt);
+        let open = if over { SettleStatus::LeaseExpired } else { SettleStatus::AlreadySettled };
         if let Some(row) = self.parts.port.retry(self.id, topic, queue, offset)? {
             let ended = row.history.iter().find(|ended| ended.attempt == receipt.attempt);
             return Ok(match ended {
@@ -159,6 +188,13 @@ impl GroupRuntime {
         let state = self.parts.port.state();
         let settled = state.cursor(self.id, topic, queue).is_some_and(|cursor| cursor.is_settled(offset));
         Ok(if settled { SettleStatus::AlreadySettled } else { open })
+    }
+
+    /// True if the queue of a lease that is not remembered was sought in its term or later.
+    fn is_sought_since(&self, receipt: &Receipt) -> bool {
+        let state = self.parts.port.state();
+        let cursor = state.cursor(self.id, receipt.topic, receipt.queue);
+        cursor.and_then(Cursor::sought).is_some_and(|sought| receipt.term.0 <= sought.term)
     }
 
     /// Takes over a lease of a leader before this one. Answers the status if it is no lease any more.
@@ -173,11 +209,10 @@ impl GroupRuntime {
             // Somebody else has it by now.
             return Ok(Some(SettleStatus::LeaseExpired));
         }
-        let entry = self.parts.port.queue(topic, queue, QueueOffset(offset.0), 1)?.into_iter().next();
-        let Some(entry) = entry else { return Ok(Some(SettleStatus::Invalid)) };
+        let Some((entry, base)) = self.entry_of(None, receipt)? else { return Ok(Some(SettleStatus::Invalid)) };
         memory.last_turn += 1;
         let (attempt, turn) = (receipt.attempt, memory.last_turn);
-        let candidate = Candidate { topic, queue, offset: offset.0, entry, attempt, expires_at: None, turn };
+        let candidate = Candidate { topic, queue, offset: offset.0, entry, attempt, base, expires_at: None, turn };
         if !self.is_current(&candidate) {
             return Ok(Some(self.how_ended(receipt, now)?));
         }
@@ -190,13 +225,24 @@ impl GroupRuntime {
         Ok(None)
     }
 
-    /// Where the message of a lease lies. One that another leader gave is looked up.
-    fn entry_of(&self, lease: Option<&LeaseMemory>, receipt: &Receipt) -> Result<Option<QueueEntry>, Error> {
+    /// Where the message of a lease lies, and its attempts before it was last redriven. What another leader gave is
+    /// looked up.
+    fn entry_of(&self, lease: Option<&LeaseMemory>, receipt: &Receipt) -> Result<Option<(QueueEntry, u16)>, Error> {
         if let Some(lease) = lease {
-            return Ok(Some(lease.candidate.entry));
+            return Ok(Some((lease.candidate.entry, lease.candidate.base)));
         }
-        let found = self.parts.port.queue(receipt.topic, receipt.queue, receipt.offset, 1)?;
-        Ok(found.into_iter().next())
+        let (topic, queue, offset) = (receipt.topic, receipt.queue, receipt.offset);
+        let row = self.parts.port.retry(self.id, topic, queue, offset)?;
+        let base = row.as_ref().map_or(0, |row| row.base);
+        if let Some(record) = row.and_then(|row| row.record) {
+            return Ok(Some((record.entry(), base)));
+        }
+        let found = match self.parts.port.queue(topic, queue, offset, 1) {
+            Ok(found) => found.into_iter().next(),
+            Err(ReadError::Expired { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(found.map(|entry| (entry, base)))
     }
 
     fn follow(&self, topics: Option<super::memory::TopicChange>) {

@@ -12,7 +12,7 @@ use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::{ConfigPut, Expect, Object};
-use pointsman_state_machine::state::{Moved, Parked, Retry, Timer};
+use pointsman_state_machine::state::{DeadLetter, Moved, Parked, Retry, Timer};
 use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
@@ -328,6 +328,32 @@ impl Shard for FakeShard {
     ) -> Result<Option<Retry>, ReadError> {
         let log = self.log.read();
         log.machine.retry(&log.store, group, topic, queue, offset).map_err(|error| failed(&error))
+    }
+
+    fn retries(&self, group: GroupId, topic: TopicId, queue: QueueId, max: usize) -> Result<Vec<Retry>, ReadError> {
+        let log = self.log.read();
+        log.machine.retries(&log.store, group, topic, queue, max).map_err(|error| failed(&error))
+    }
+
+    fn dead_letter(&self, group: GroupId, index: LogIndex, ordinal: Ordinal) -> Result<Option<DeadLetter>, ReadError> {
+        let log = self.log.read();
+        log.machine.dead_letter(&log.store, group, (index.0, ordinal.0)).map_err(|error| failed(&error))
+    }
+
+    fn dead_letters(
+        &self,
+        group: GroupId,
+        after: Option<(LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        let after = after.map(|(index, ordinal)| (index.0, ordinal.0));
+        let log = self.log.read();
+        log.machine.dead_letters(&log.store, group, after, max).map_err(|error| failed(&error))
+    }
+
+    fn expired_dead_letters(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<(u64, u16)>, ReadError> {
+        let log = self.log.read();
+        log.machine.expired_dead_letters(&log.store, group, now, max).map_err(|error| failed(&error))
     }
 
     fn parked(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Parked>, ReadError> {

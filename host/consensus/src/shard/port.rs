@@ -9,7 +9,7 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::State;
-use pointsman_state_machine::state::{Moved, Parked, Retry, Timer};
+use pointsman_state_machine::state::{DeadLetter, Moved, Parked, Retry, Timer};
 use pointsman_storage::queues::QueueRead;
 use tokio::sync::{oneshot, watch};
 
@@ -191,6 +191,28 @@ impl ports::Shard for Shard {
         offset: QueueOffset,
     ) -> Result<Option<Retry>, ReadError> {
         self.core.machine.read().retry(&self.core.rows(), group, topic, queue, offset).map_err(failed)
+    }
+
+    fn retries(&self, group: GroupId, topic: TopicId, queue: QueueId, max: usize) -> Result<Vec<Retry>, ReadError> {
+        self.core.machine.read().retries(&self.core.rows(), group, topic, queue, max).map_err(failed)
+    }
+
+    fn dead_letter(&self, group: GroupId, index: LogIndex, ordinal: Ordinal) -> Result<Option<DeadLetter>, ReadError> {
+        self.core.machine.read().dead_letter(&self.core.rows(), group, (index.0, ordinal.0)).map_err(failed)
+    }
+
+    fn dead_letters(
+        &self,
+        group: GroupId,
+        after: Option<(LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        let after = after.map(|(index, ordinal)| (index.0, ordinal.0));
+        self.core.machine.read().dead_letters(&self.core.rows(), group, after, max).map_err(failed)
+    }
+
+    fn expired_dead_letters(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<(u64, u16)>, ReadError> {
+        self.core.machine.read().expired_dead_letters(&self.core.rows(), group, now, max).map_err(failed)
     }
 
     fn parked(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Parked>, ReadError> {

@@ -8,7 +8,7 @@ use pointsman_model::record::Header;
 use pointsman_model::{GroupId, QueueId, QueueOffset, TenantId, TopicId};
 
 use super::entry::{Entry, Stop};
-use crate::command::{DeadLetterChange, DeadLetterOp, LeaseRef, Place};
+use crate::command::{DeadLetterChange, DeadLetterOp, LeaseRef, RecordRef};
 use crate::error::Error;
 use crate::outcome::{LetterFate, Outcome};
 use crate::state::{DeadLetter, DeadReason, EndedAttempt, Retry};
@@ -19,7 +19,7 @@ const FORGOTTEN_PER_LETTER: usize = 2;
 
 /// What is known of a message that is given up, beside its lease.
 pub(super) struct Burial {
-    pub(super) place: Place,
+    pub(super) record: RecordRef,
     pub(super) base: u16,
     pub(super) reason: DeadReason,
     pub(super) history: Vec<EndedAttempt>,
@@ -35,8 +35,8 @@ impl Entry<'_> {
         burial: Burial,
     ) -> Result<(), Error> {
         self.forget_expired(tenant, group)?;
-        let Burial { place, base, reason, history } = burial;
-        let key = (place.index, place.ordinal);
+        let Burial { record, base, reason, history } = burial;
+        let key = (record.place.index, record.place.ordinal);
         if let Some(before) = self.dead_letter(tenant, group, key)? {
             self.forget(tenant, group, &before);
         }
@@ -45,7 +45,7 @@ impl Entry<'_> {
         let (dead_at, expires) = (self.now().0, self.now().plus_ms(retention).0);
         let redriven_at = None;
         let letter =
-            DeadLetter { place, topic, queue, offset, attempt, base, reason, dead_at, expires, redriven_at, history };
+            DeadLetter { record, topic, queue, offset, attempt, base, reason, dead_at, expires, redriven_at, history };
         self.changes.put(table::dead_letter_key(tenant, group, key), table::encode(&letter));
         self.changes.put(table::dead_letter_expiry_key(tenant, group, expires, key), table::encode(&()));
         let count = self.state.dead.entry(group).or_default();
@@ -91,7 +91,7 @@ impl Entry<'_> {
         let settled = cursor.is_some_and(|cursor| cursor.is_settled(QueueOffset(offset)));
         // After a seek the message may be on its way already.
         if settled && self.keeps_order(group) {
-            if !self.hold_redriven(tenant, group, &lease, letter.history.clone())? {
+            if !self.hold_redriven(tenant, group, &lease, letter.record, letter.history.clone())? {
                 return Ok(LetterFate::RetrySetFull);
             }
         } else if settled && self.read_retry(tenant, group, &lease)?.is_none() {
@@ -99,7 +99,8 @@ impl Entry<'_> {
                 return Ok(LetterFate::RetrySetFull);
             }
             let (next, due, history) = (attempt.saturating_add(1), self.now().0, letter.history.clone());
-            let retry = Retry { topic, queue, offset, attempt: next, base: attempt, due, history };
+            let record = Some(letter.record);
+            let retry = Retry { topic, queue, offset, attempt: next, base: attempt, due, record, history };
             self.put_retry(tenant, group, &retry);
         }
         self.mark_redriven(tenant, group, letter);
@@ -120,7 +121,7 @@ impl Entry<'_> {
 
     /// Notes that a dead letter left.
     pub(super) fn mark_redriven(&mut self, tenant: TenantId, group: GroupId, letter: DeadLetter) {
-        let key = (letter.place.index, letter.place.ordinal);
+        let key = (letter.record.place.index, letter.record.place.ordinal);
         let letter = DeadLetter { redriven_at: Some(self.now().0), ..letter };
         self.changes.put(table::dead_letter_key(tenant, group, key), table::encode(&letter));
         if let Some(count) = self.state.dead.get_mut(&group) {
@@ -144,7 +145,7 @@ impl Entry<'_> {
     }
 
     fn forget(&mut self, tenant: TenantId, group: GroupId, letter: &DeadLetter) {
-        let key = (letter.place.index, letter.place.ordinal);
+        let key = (letter.record.place.index, letter.record.place.ordinal);
         self.changes.delete(table::dead_letter_key(tenant, group, key));
         self.changes.delete(table::dead_letter_expiry_key(tenant, group, letter.expires, key));
         if let Some(count) = self.state.dead.get_mut(&group) {

@@ -13,7 +13,7 @@ use super::dead_letter::Burial;
 use super::entry::{Entry, Stop};
 use super::settle::{Before, Ending, FIRST_ATTEMPT, Fate};
 use super::{Machine, Store};
-use crate::command::{AttemptEnd, DecidedBy, Decision, Grant, LeaseRef, Ordering};
+use crate::command::{AttemptEnd, DecidedBy, Decision, Grant, LeaseRef, Ordering, RecordRef};
 use crate::error::Error;
 use crate::outcome::{Outcome, Refusal, Settlement};
 use crate::state::{EndedAttempt, Held, HeldGrant, Retry};
@@ -113,8 +113,17 @@ impl Entry<'_> {
             return Ok(false);
         }
         let LeaseRef { topic, queue, offset, attempt } = *lease;
-        let row =
-            Held { topic, queue, offset, attempt, base: 0, due: self.now().0, grant: Some(to), history: Vec::new() };
+        let row = Held {
+            topic,
+            queue,
+            offset,
+            attempt,
+            base: 0,
+            due: self.now().0,
+            grant: Some(to),
+            record: None,
+            history: Vec::new(),
+        };
         self.put_held(tenant, group, &row);
         self.count_retrying(group, true);
         Ok(true)
@@ -177,21 +186,21 @@ impl Entry<'_> {
         expired: bool,
         end: AttemptEnd,
     ) -> Result<Settlement, Error> {
-        let Held { topic, queue, offset, attempt, base, history, .. } = row;
-        let (fate, place) = (self.fate(group, attempt - base.min(attempt), &end), end.place);
-        let history = self.remember(lease, Before { base, history }, expired, end);
+        let Held { topic, queue, offset, attempt, base, record, history, .. } = row;
+        let (fate, message) = (self.fate(group, attempt - base.min(attempt), &end), end.record);
+        let history = self.remember(lease, Before { base, record, history }, expired, end);
         match fate {
             Fate::Again { delay_ms } => {
                 let due = self.now().plus_ms(delay_ms).0;
                 // A counter at its end stays there rather than start again.
                 let attempt = attempt.saturating_add(1);
-                let row = Held { topic, queue, offset, attempt, base, due, grant: None, history };
+                let row = Held { topic, queue, offset, attempt, base, due, grant: None, record, history };
                 self.put_held(tenant, group, &row);
                 Ok(Settlement::Settled)
             }
             Fate::Dead(reason) => {
                 self.settle_held(tenant, group, lease);
-                self.bury(tenant, group, lease, Burial { place, base, reason, history })?;
+                self.bury(tenant, group, lease, Burial { record: message, base, reason, history })?;
                 Ok(Settlement::DeadLettered)
             }
             Fate::Dropped => {
@@ -207,6 +216,7 @@ impl Entry<'_> {
         tenant: TenantId,
         group: GroupId,
         last: &LeaseRef,
+        record: RecordRef,
         history: Vec<EndedAttempt>,
     ) -> Result<bool, Error> {
         if self.read_held(tenant, group, last)?.is_some() {
@@ -217,7 +227,8 @@ impl Entry<'_> {
         }
         let LeaseRef { topic, queue, offset, attempt } = *last;
         let (next, due) = (attempt.saturating_add(1), self.now().0);
-        let row = Held { topic, queue, offset, attempt: next, base: attempt, due, grant: None, history };
+        let record = Some(record);
+        let row = Held { topic, queue, offset, attempt: next, base: attempt, due, grant: None, record, history };
         self.put_held(tenant, group, &row);
         self.count_retrying(group, true);
         Ok(true)
@@ -303,10 +314,10 @@ impl Entry<'_> {
             return Ok(());
         }
         for (key, value) in self.changes.scan(self.store, &table::retry_prefix(tenant, group, None))? {
-            let Retry { topic, queue, offset, attempt, base, due, history } = table::decode(&key, &value)?;
+            let Retry { topic, queue, offset, attempt, base, due, record, history } = table::decode(&key, &value)?;
             self.changes.delete(key);
             self.changes.delete(table::due_key(tenant, group, due, topic, queue, offset));
-            let row = Held { topic, queue, offset, attempt, base, due, grant: None, history };
+            let row = Held { topic, queue, offset, attempt, base, due, grant: None, record, history };
             self.put_held(tenant, group, &row);
         }
         for (key, value) in self.changes.scan(self.store, &table::held_prefix(tenant, group, None, None))? {
@@ -323,12 +334,12 @@ impl Entry<'_> {
     /// A held message as a group of ordering `none` has it: fresh, or in the retry set.
     fn unhold(&mut self, tenant: TenantId, group: GroupId, row: Held) {
         let fresh = row.is_fresh();
-        let Held { topic, queue, offset, attempt, base, due, history, .. } = row;
+        let Held { topic, queue, offset, attempt, base, due, record, history, .. } = row;
         self.delete_held(tenant, group, topic, queue, offset);
         if fresh {
             return;
         }
-        self.put_retry(tenant, group, &Retry { topic, queue, offset, attempt, base, due, history });
+        self.put_retry(tenant, group, &Retry { topic, queue, offset, attempt, base, due, record, history });
         self.settle_range(group, TopicId(topic), QueueId(queue), offset..offset + 1);
     }
 

@@ -11,7 +11,7 @@ use pointsman_model::{GroupId, QueueId, QueueOffset, TenantId, TopicId, limits};
 
 use super::dead_letter::Burial;
 use super::entry::{Entry, Stop};
-use crate::command::{AttemptEnd, DecidedBy, Decision, Expire, LeaseRef, Settle, SettleOp, Skip};
+use crate::command::{AttemptEnd, DecidedBy, Decision, Expire, LeaseRef, RecordRef, Settle, SettleOp, Skip};
 use crate::error::Error;
 use crate::outcome::{Outcome, Refusal, Settlement};
 use crate::state::{Cursor, DeadReason, EndedAttempt, Group, Retry};
@@ -39,6 +39,8 @@ pub(super) enum Ending {
 pub(super) struct Before {
     /// As in [`Retry::base`].
     pub(super) base: u16,
+    /// As in [`Retry::record`].
+    pub(super) record: Option<RecordRef>,
     pub(super) history: Vec<EndedAttempt>,
 }
 
@@ -186,19 +188,20 @@ impl Entry<'_> {
                     return Ok(Settlement::RetrySetFull);
                 }
                 let before = self.take_retry(tenant, group, row);
+                let record = before.record;
                 let history = self.remember(lease, before, expired, end);
                 let LeaseRef { topic, queue, offset, attempt } = *lease;
                 let due = self.now().plus_ms(delay_ms).0;
                 // A counter at its end stays there rather than start again.
                 let attempt = attempt.saturating_add(1);
-                self.put_retry(tenant, group, &Retry { topic, queue, offset, attempt, base, due, history });
+                self.put_retry(tenant, group, &Retry { topic, queue, offset, attempt, base, due, record, history });
                 Ok(Settlement::Settled)
             }
             Fate::Dead(reason) => {
-                let place = end.place;
+                let record = end.record;
                 let before = self.take_retry(tenant, group, row);
                 let history = self.remember(lease, before, expired, end);
-                self.bury(tenant, group, lease, Burial { place, base, reason, history })?;
+                self.bury(tenant, group, lease, Burial { record, base, reason, history })?;
                 Ok(Settlement::DeadLettered)
             }
             Fate::Dropped => {
@@ -234,7 +237,7 @@ impl Entry<'_> {
         expired: bool,
         end: AttemptEnd,
     ) -> Vec<EndedAttempt> {
-        let Before { base, mut history } = before;
+        let Before { base, mut history, .. } = before;
         let AttemptEnd { decision, by, delivered_at, reason, client_id, .. } = end;
         let (attempt, ended_at) = (lease.attempt, self.now().0);
         let delivery = attempt.saturating_sub(base);
@@ -257,7 +260,7 @@ impl Entry<'_> {
     fn take_retry(&mut self, tenant: TenantId, group: GroupId, row: Option<Retry>) -> Before {
         row.map_or_else(Before::default, |row| {
             self.drop_retry(tenant, group, &row);
-            Before { base: row.base, history: row.history }
+            Before { base: row.base, record: row.record, history: row.history }
         })
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::EndedAttempt;
+use crate::command::RecordRef;
 
 /// A message of an ordered group that is leased, or was and waits for its next attempt. Until its row goes it is not
 /// settled, whatever the cursor says: a dead letter that was put back keeps its settled bit.
@@ -22,6 +23,8 @@ pub struct Held {
     pub due: u64,
     /// The lease, while it runs.
     pub grant: Option<HeldGrant>,
+    /// As in [`super::Retry::record`].
+    pub record: Option<RecordRef>,
     /// How the attempts before ended, the newest last; at most 32 are kept.
     pub history: Vec<EndedAttempt>,
 }

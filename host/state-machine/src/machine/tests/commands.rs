@@ -6,7 +6,7 @@ use pointsman_model::{Generation, QueueId};
 use super::*;
 use crate::command::{
     AttemptEnd, BindingConfig, DecidedBy, Decision, Durability, Expire, Grant, GroupConfig, GroupTopic, LeaseRef,
-    Ordering, Place, PublishHead, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
+    Ordering, Place, PublishHead, RecordRef, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
 };
 
 pub(super) fn put(object: Object) -> Command {
@@ -82,7 +82,7 @@ pub(super) fn after(delay_ms: u64) -> AttemptEnd {
     AttemptEnd {
         decision: Decision::Again { delay_ms },
         by: DecidedBy::Consumer,
-        place: Place { term: 3, index: 9, ordinal: 1 },
+        record: RecordRef { place: Place { term: 3, index: 9, ordinal: 1 }, ..RecordRef::default() },
         delivered_at: 5,
         reason: Some("no".into()),
         client_id: Some("c".into()),
