@@ -28,6 +28,7 @@ pub mod tenant;
 pub mod text;
 pub mod time;
 pub mod topic;
+pub mod transaction;
 
 pub use decode::{Error, decode};
 pub use list::List;

@@ -31,6 +31,9 @@ pub struct Batch<'a> {
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageInput<'a> {
+    /// In a transaction: another topic of the tenant than the path's. Refused elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// A string without a JSON `content_type`: its bytes. Any other value, or a JSON `content_type`: the JSON text.
     #[serde(default, borrow, deserialize_with = "text::present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value)]

@@ -80,6 +80,9 @@ pub(crate) fn describe(
             return Err(Failure::unsupported(format!("{}/{field}", pointer()), what));
         }
     }
+    if input.topic.is_some() {
+        return Err(Failure::invalid(format!("{}/topic", pointer()), "only the messages of a transaction name a topic"));
+    }
     let message = NewMessage {
         content_type,
         body,

@@ -115,13 +115,11 @@ pub const CHECKS_AT_ONCE_MAX: usize = 1_000;
 pub const CHECKS_WAITING_MAX: usize = 10_000;
 /// Default checks of one lease call.
 pub const CHECKS_LEASED_DEFAULT: u32 = 32;
+/// Users that a refused delete of a topic names, of the transactions among them.
+pub const USERS_NAMED_MAX: usize = 10;
 /// Plugins asked about transactions at once, on one shard.
 pub const CHECK_BACKS_AT_ONCE_MAX: usize = 64;
-/// Requests that one check may ask its host for.
-pub const CHECK_BACK_REQUESTS_MAX: usize = 3;
-/// Body of the answer to a request that a check-back plugin asked for.
-pub const OUTSIDE_BODY_BYTES_MAX: usize = 64 << 10;
-/// Time such a request has, from the name look-up to the last byte.
+/// Time that a request of a check-back plugin has, from the name look-up to the last byte.
 pub const OUTSIDE_MS_MAX: u64 = 5_000;
 /// Live dedup keys of one topic; past it a message with a new key is refused. A key is never forgotten early.
 pub const DEDUP_KEYS_MAX: u64 = 10_000_000;

@@ -6,6 +6,7 @@
 mod binding;
 mod delivery;
 
+use pointsman_model::{LogIndex, MessageId, Ordinal, ShardId, Term, TransactionId};
 use serde::{Deserialize, Serialize};
 
 pub use binding::{BindingConfig, FailurePolicy, Slot, SlotTarget};
@@ -200,6 +201,21 @@ pub struct Place {
     pub index: u64,
     /// The record's place in it.
     pub ordinal: u16,
+}
+
+impl Place {
+    /// The id of the message that lies there.
+    #[must_use]
+    pub fn message(self, shard: ShardId) -> MessageId {
+        let (term, index, ordinal) = (Term(self.term), LogIndex(self.index), Ordinal(self.ordinal));
+        MessageId { shard, term, index, ordinal }
+    }
+
+    /// The id of the transaction that starts there.
+    #[must_use]
+    pub fn transaction(self, shard: ShardId) -> TransactionId {
+        TransactionId(self.message(shard))
+    }
 }
 
 /// Why a stored message is appended again.

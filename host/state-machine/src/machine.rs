@@ -32,6 +32,8 @@ mod publish;
 mod seek;
 mod settle;
 mod timers;
+mod transaction;
+mod transactions;
 mod walk;
 
 use std::collections::BTreeSet;

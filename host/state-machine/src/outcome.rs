@@ -4,6 +4,7 @@ use pointsman_model::{Generation, LogIndex, Ordinal, QueueId, QueueOffset, Tenan
 
 use crate::command::Place;
 use crate::state::Remembered;
+use crate::state::TransactionState;
 
 /// What one record came to. In the order of the records of an entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,17 @@ pub enum Outcome {
         /// When it is due now.
         deliver_at: Option<Timestamp>,
     },
+    /// A transaction has its verdict.
+    Resolved {
+        /// Its first record, whose place is its id.
+        place: Place,
+        /// What became of it.
+        state: TransactionState,
+        /// It had this verdict before, so nothing happened.
+        repeated: bool,
+    },
+    /// A transaction is asked about.
+    Checked,
     /// Nothing happened, for this reason.
     Refused(Refusal),
 }
@@ -180,6 +192,21 @@ pub enum Refusal {
     AlreadyDelivered,
     /// No message waits for a time there, nor did one.
     NotScheduled,
+    /// No such transaction.
+    TransactionNotFound,
+    /// The transaction has another verdict.
+    TransactionResolved(TransactionState),
+    /// It was prepared before under that name.
+    TransactionExists {
+        /// Its first record, whose place is its id.
+        place: Place,
+        /// What became of it.
+        state: TransactionState,
+    },
+    /// The name stands for something else.
+    NameTaken,
+    /// It is not the time for this check, or for the end.
+    NotDue,
     /// An id is taken by another tenant. Holds the id.
     TenantIdTaken(TenantId),
 }

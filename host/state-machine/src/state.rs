@@ -11,6 +11,7 @@ mod remembered;
 mod retry;
 mod slots;
 mod tenant_name;
+mod transaction;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub use remembered::{DedupId, Remembered};
 pub use retry::{DeadCount, DeadLetter, DeadReason, EndedAttempt, Retry};
 pub use slots::{SlotMove, SlotTable};
 use tenant_name::TenantName;
+pub use transaction::{DueTransaction, Part, Transaction, TransactionCounts, TransactionState};
 
 use crate::command;
 
@@ -67,6 +69,8 @@ pub struct State {
     pub timers: BTreeMap<TenantId, u64>,
     /// Each group's dead letters; absent means none.
     pub dead: BTreeMap<GroupId, DeadCount>,
+    /// How many transactions each tenant has; absent means it never had one.
+    pub transactions: BTreeMap<TenantId, TransactionCounts>,
     /// The active selector of a topic.
     pub selectors: BTreeMap<TopicId, BindingId>,
     /// The active filter of a group, for one of its topics or for all.

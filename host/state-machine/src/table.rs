@@ -34,6 +34,12 @@
 //! | 30 dead-letter expiry | `tenant`, group u32, expires u64, index u64, ordinal u16 | nothing; orders table 29 by time |
 //! | 31 dead count | `tenant`, group u32 | how many rows of table 29 |
 //! | 32 held | `tenant`, group u32, topic u32, queue u16, offset u64 | [`Held`] |
+//! | 25 transaction | `tenant`, index u64, ordinal u16 | [`Transaction`] |
+//! | 26 transaction due | `tenant`, due u64, index u64, ordinal u16 | nothing: a prepared one is asked about then, or ends |
+//! | 27 transaction since | `tenant`, state u8, since u64, index u64, ordinal u16 | nothing; orders table 25 by state and time |
+//! | 28 transaction counts | `tenant` | how many in each state; messages discarded and checks, ever |
+//! | 40 transaction of topic | `tenant`, topic u32, index u64, ordinal u16 | nothing: a prepared one needs the topic |
+//! | 41 transaction name | `tenant`, topic u32, xxh3-128 of the name | index, ordinal of what a producer prepared under it |
 //!
 //! Tables 16 and 17 go with their segment, hence are the shard's. A block without a set bit has no row, and no bit below
 //! the floor is set.
@@ -45,14 +51,21 @@
 //! [`Moved`]: crate::state::Moved
 //! [`DeadLetter`]: crate::state::DeadLetter
 //! [`Held`]: crate::state::Held
+//! [`Transaction`]: crate::state::Transaction
 
 mod dedup;
 mod rows;
+mod transaction;
 
 pub(crate) use dedup::{
     DedupList, dedup_count_key, dedup_key, dedup_list_key, dedup_lists_of, dedup_lists_prefix, dedup_prefix,
 };
 pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ShardRow, TenantRow, TopicRow};
+pub(crate) use transaction::{
+    transaction_counts_key, transaction_due_from, transaction_due_key, transaction_due_prefix, transaction_key,
+    transaction_name_key, transaction_prefix, transaction_since_from, transaction_since_key, transaction_since_prefix,
+    transaction_topic_key, transaction_topic_prefix,
+};
 
 use pointsman_model::{
     BindingId, GroupId, LogIndex, LogPosition, Ordinal, PluginVersionId, QueueId, TenantId, TopicId,
@@ -122,6 +135,18 @@ pub const DEAD_LETTER_EXPIRY: u8 = 30;
 pub const DEAD_COUNT: u8 = 31;
 /// Ordered groups: messages that are leased, or were and wait for their next attempt.
 pub const HELD: u8 = 32;
+/// Transactions.
+pub const TRANSACTION: u8 = 25;
+/// Prepared ones by the time of their next check.
+pub const TRANSACTION_DUE: u8 = 26;
+/// All of them by state and time.
+pub const TRANSACTION_SINCE: u8 = 27;
+/// How many of them a tenant has.
+pub const TRANSACTION_COUNTS: u8 = 28;
+/// Prepared ones by the topics they need.
+pub const TRANSACTION_TOPIC: u8 = 40;
+/// Those that their producers named.
+pub const TRANSACTION_NAME: u8 = 41;
 
 /// Rows without a tenant.
 const NO_TENANT: TenantId = TenantId(0);
@@ -348,6 +373,12 @@ pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
         }
     }
     end
+}
+
+/// The first key behind this one. Keys of a table have one length.
+pub(crate) fn behind(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
 }
 
 /// Reads the numbers of a stored key.

@@ -26,6 +26,8 @@ pub(super) struct Changes {
     pub(super) queues: BTreeSet<(TopicId, QueueId)>,
     /// Cursors that differ, and in which blocks.
     pub(super) cursors: BTreeMap<(GroupId, TopicId, QueueId), Touched>,
+    /// Where in table 27 this entry has forgotten transactions up to, by prefix.
+    pub(super) forgotten: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Groups whose number of retry rows differs.
     pub(super) retrying: BTreeSet<GroupId>,
     /// Dedup keys this entry brought, by topic and the time at which they are forgotten.

@@ -10,9 +10,11 @@ use serde::Deserialize;
 use super::changes::Changes;
 use super::dedup::{Fronts, UnitKeys};
 use super::park::refuse_repeated_sources;
-use super::publish::Checked;
+use super::publish::{Checked, Facts};
 use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
-use crate::command::{DeadLetterChange, Expire, Grant, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange};
+use crate::command::{
+    Cause, DeadLetterChange, Expire, Grant, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange,
+};
 use crate::error::Error;
 use crate::outcome::{Duplicate, Outcome, Refusal};
 use crate::state::State;
@@ -107,14 +109,13 @@ impl<'a> Entry<'a> {
     fn command(&mut self, placed: &Placed) -> Result<Outcome, Stop> {
         let Placed { header, head, body, .. } = placed;
         match header.kind {
-            kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => {
-                let checked = self.check_message(placed, &UnitKeys::alone())?;
-                Ok(self.message(placed, &checked)?)
-            }
+            kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => self.message_alone(placed),
             kind::SETTLE => self.settle(header, decode::<Settle>(head)?),
             kind::EXPIRE => self.expire(header, decode::<Expire>(head)?),
             kind::GRANT => self.grant(header, &decode::<Grant>(head)?),
             kind::SKIP => self.skip(header, &decode::<Skip>(head)?),
+            kind::TRANSACTION_RESOLVE => self.resolve(header, &decode(head)?),
+            kind::TRANSACTION_CHECKED => self.checked(header, &decode(head)?),
             kind::TIMER_CHANGE => self.timer_change(header, &decode::<TimerChange>(head)?),
             kind::SEEK => self.seek(header, &decode::<Seek>(head)?),
             kind::DEAD_LETTER_CHANGE => self.dead_letter_change(header, &decode::<DeadLetterChange>(head)?),
@@ -126,9 +127,24 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// A message that is no part of a unit; maybe a transaction of its own.
+    fn message_alone(&mut self, placed: &Placed) -> Result<Outcome, Stop> {
+        let unit = std::slice::from_ref(placed);
+        let checked = self.check_message(placed, &UnitKeys::alone())?;
+        refuse_commit(&checked.facts)?;
+        let park = checked.facts.park;
+        self.check_prepare(unit, &[park])?;
+        let outcome = self.message(placed, &checked)?;
+        self.prepare(unit, park, std::slice::from_ref(&outcome))?;
+        Ok(outcome)
+    }
+
     /// Publishes all records of a unit or none; all checks come first. What is a duplicate is neither refused nor stored,
     /// with all its targets.
     fn unit(&mut self, unit: &[Placed]) -> Result<(), Error> {
+        if unit.first().is_some_and(|first| first.header.kind == kind::TRANSACTION_RESOLVE) {
+            return self.commit(unit);
+        }
         let mut keys = UnitKeys::alone();
         let mut checked: Vec<Result<Checked, Refusal>> = Vec::with_capacity(unit.len());
         for placed in unit {
@@ -142,7 +158,16 @@ impl<'a> Entry<'a> {
             *facts = Err(Refusal::Malformed("the entry ends within a unit".into()));
         }
         refuse_repeated_sources(&mut checked);
-        let whole = checked.iter().all(Result::is_ok);
+        let mut whole = checked.iter().all(Result::is_ok);
+        let parks: Vec<_> = checked.iter().map(|checked| checked.as_ref().ok().and_then(|checked| checked.facts.park)).collect();
+        if whole {
+            match (self.check_prepare(unit, &parks), checked.first_mut()) {
+                (Err(Stop::Failed(error)), _) => return Err(error),
+                (Err(Stop::Refused(refusal)), Some(first)) => (whole, *first) = (false, Err(refusal)),
+                _ => {}
+            }
+        }
+        let at = self.changes.outcomes.len();
         for (placed, checked) in unit.iter().zip(checked) {
             let target = placed.header.flags & FLAG_SAME_MESSAGE != 0;
             let outcome = match (checked, self.changes.outcomes.last()) {
@@ -153,13 +178,18 @@ impl<'a> Entry<'a> {
             };
             self.changes.outcomes.push(outcome);
         }
+        if whole {
+            let outcomes = self.changes.outcomes.split_off(at);
+            self.prepare(unit, parks.first().copied().flatten(), &outcomes)?;
+            self.changes.outcomes.extend(outcomes);
+        }
         Ok(())
     }
 
     fn check_part(&self, placed: &Placed, keys: &UnitKeys) -> Result<Result<Checked, Refusal>, Error> {
         match placed.header.kind {
             kind::PUBLISH | kind::PUBLISH_PARKED | kind::PUBLISH_FROM => match self.check_message(placed, keys) {
-                Ok(checked) => Ok(Ok(checked)),
+                Ok(checked) => Ok(refuse_commit(&checked.facts).map(|()| checked)),
                 Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
                 Err(Stop::Failed(error)) => Err(error),
             },
@@ -168,7 +198,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn refuse(&mut self, placed: &Placed, refusal: Refusal) -> Outcome {
+    pub(super) fn refuse(&mut self, placed: &Placed, refusal: Refusal) -> Outcome {
         self.note_dead(placed);
         Outcome::Refused(refusal)
     }
@@ -222,6 +252,14 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(head: &'a [u8]) -> Result<T, Refusa
     }
 }
 
+/// A message becomes visible by a commit only in the unit of the verdict.
+fn refuse_commit(facts: &Facts) -> Result<(), Refusal> {
+    match facts.origin {
+        Some(origin) if origin.cause == Cause::Commit => Err(Refusal::Malformed("a commit without a verdict".into())),
+        _ => Ok(()),
+    }
+}
+
 fn is_known(kind: u8) -> bool {
     matches!(
         kind,
@@ -232,6 +270,8 @@ fn is_known(kind: u8) -> bool {
             | kind::EXPIRE
             | kind::GRANT
             | kind::SKIP
+            | kind::TRANSACTION_RESOLVE
+            | kind::TRANSACTION_CHECKED
             | kind::TIMER_CHANGE
             | kind::SEEK
             | kind::DEAD_LETTER_CHANGE

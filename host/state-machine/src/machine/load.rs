@@ -135,5 +135,9 @@ fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
         let (_tenant, group) = (numbers.u32()?, GroupId(numbers.u32()?));
         state.dead.insert(group, decode(key, value)?);
         Ok(())
+    })?;
+    each(store, table::TRANSACTION_COUNTS, |key, value, numbers| {
+        state.transactions.insert(TenantId(numbers.u32()?), decode(key, value)?);
+        Ok(())
     })
 }

@@ -61,6 +61,12 @@ fn write(outcome: &Outcome, out: &mut Vec<u8>) {
             out.extend_from_slice(&(granted.len() as u32).to_le_bytes());
             out.extend(granted.iter().map(|granted| u8::from(*granted)));
         }
+        Outcome::Resolved { place, state, repeated } => {
+            out.extend_from_slice(&[40, *state as u8, u8::from(*repeated)]);
+            out.extend_from_slice(&place.index.to_le_bytes());
+            out.extend_from_slice(&place.ordinal.to_le_bytes());
+        }
+        Outcome::Checked => out.push(41),
         Outcome::Refused(refusal) => {
             out.push(7);
             write_refusal(refusal, out);
@@ -115,6 +121,11 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::SourceClosed => (30, 0),
         Refusal::AlreadyDelivered => (31, 0),
         Refusal::NotScheduled => (32, 0),
+        Refusal::TransactionNotFound => (40, 0),
+        Refusal::TransactionResolved(state) => (41, *state as u64),
+        Refusal::TransactionExists { place, .. } => (42, place.index),
+        Refusal::NameTaken => (43, 0),
+        Refusal::NotDue => (44, 0),
         Refusal::TenantIdTaken(id) => (16, id.0.into()),
         Refusal::IdempotencyMismatch => (17, 0),
         Refusal::TooManyKeys => (18, 0),

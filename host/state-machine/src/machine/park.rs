@@ -20,6 +20,9 @@ use crate::table;
 impl Entry<'_> {
     /// Refuses what a record of its kind must not carry, and a message whose source is closed.
     pub(super) fn check_parking(&self, placed: &Placed, facts: &Facts) -> Result<(), Stop> {
+        if facts.transaction && !matches!(facts.park, Some(Park::Half(_))) {
+            return Err(Refusal::Malformed("a transaction of no half".into()).into());
+        }
         match (placed.header.kind, facts.park, facts.origin) {
             (kind::PUBLISH, None, None) => Ok(()),
             (kind::PUBLISH_PARKED, Some(Park::Until(_)), None) => Ok(()),

@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) origin: Option<Origin>,
     /// A message that comes from a stored one has its key already.
     pub(super) dedup: Option<Keyed>,
+    /// It carries what a transaction is.
+    pub(super) transaction: bool,
 }
 
 /// A message that may be stored, unless its key says that it is.
@@ -50,6 +52,7 @@ impl Facts {
             source: head.source,
             park: head.park,
             origin: head.origin,
+            transaction: head.transaction.is_some(),
         })
     }
 
@@ -113,7 +116,12 @@ impl Entry<'_> {
     }
 
     /// The queues of a topic of the record's tenant, if the leader decided under its generation.
-    fn check_generation(&self, header: &Header, topic: TopicId, decided: Generation) -> Result<u16, Refusal> {
+    pub(super) fn check_generation(
+        &self,
+        header: &Header,
+        topic: TopicId,
+        decided: Generation,
+    ) -> Result<u16, Refusal> {
         let topic = self.state.topics.get(&topic).filter(|topic| topic.tenant == header.tenant);
         let topic = topic.ok_or_else(|| Refusal::TopicNotFound(String::new()))?;
         if topic.generation == decided { Ok(topic.queues()) } else { Err(Refusal::Stale(topic.generation)) }
@@ -205,7 +213,7 @@ struct Head<'a> {
     park: Option<Park>,
     origin: Option<Origin>,
     #[serde(borrow)]
-    _transaction: Option<TransactionMeta<'a>>,
+    transaction: Option<TransactionMeta<'a>>,
 }
 
 /// Hashes of the keys, in order.

@@ -11,6 +11,7 @@ mod plugins;
 mod publish;
 mod reference;
 mod settle;
+mod transaction;
 
 use std::collections::BTreeMap;
 

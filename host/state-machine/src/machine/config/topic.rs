@@ -70,7 +70,10 @@ impl Entry<'_> {
         let groups = self.state.groups.values().filter(|group| group.topic_ids.contains(&id)).map(|group| &group.name);
         // A shorthand filter's group is named already.
         let bindings = self.state.bindings.values().filter(|binding| binding.topic == Some(id) && !binding.shorthand);
-        let users: Vec<_> = groups.chain(bindings.map(|binding| &binding.name)).map(ToString::to_string).collect();
+        let mut users: Vec<_> = groups.chain(bindings.map(|binding| &binding.name)).map(ToString::to_string).collect();
+        users.extend(
+            self.transactions_of_topic(tenant, id)?.iter().map(|place| place.transaction(self.meta.shard).to_string()),
+        );
         if !users.is_empty() {
             return Err(Refusal::InUse(users).into());
         }

@@ -5,7 +5,10 @@ use pointsman_model::{Generation, QueueId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Cause, Origin, Park, Place, PublishHead, TimerChange, TimerOp};
+use crate::command::{
+    Cause, CheckTable, CheckVia, Delay, Judged, Origin, Park, Place, PublishHead, ResolvedBy, TimerChange, TimerOp,
+    TransactionChecked, TransactionMeta, TransactionResolve, TransactionVerdict,
+};
 use crate::outcome::Refusal;
 
 fn known_kind() -> impl Strategy<Value = u8> {
@@ -14,6 +17,8 @@ fn known_kind() -> impl Strategy<Value = u8> {
         kind::PUBLISH_PARKED,
         kind::PUBLISH_FROM,
         kind::TIMER_CHANGE,
+        kind::TRANSACTION_RESOLVE,
+        kind::TRANSACTION_CHECKED,
         kind::SETTLE,
         kind::EXPIRE,
         kind::GRANT,
@@ -39,9 +44,43 @@ fn message_head() -> impl Strategy<Value = Vec<u8>> {
     ];
     let cause = prop_oneof![Just(Cause::Timer), Just(Cause::Commit), (0_u32..3).prop_map(Cause::Redrive)];
     let origin = prop::option::of((place(), cause).prop_map(|(place, cause)| Origin { place, cause }));
-    (park, origin).prop_map(|(park, origin)| {
-        postcard::to_stdvec(&PublishHead { park, origin, ..PublishHead::default() }).unwrap()
+    let check = CheckTable { after_ms: 0, interval_ms: 0, max: 2, via: CheckVia::Plugin };
+    let meta = (0_u32..3, prop::option::of(Just("n")), prop::collection::vec((0_u16..4, Just(Delay::For(1))), 0..2));
+    let meta = prop::option::of(meta.prop_map(move |(topic, key, delays)| TransactionMeta {
+        producer_group: "g",
+        key,
+        fingerprint: 1,
+        topic,
+        check,
+        delays,
+    }));
+    (park, origin, meta).prop_map(|(park, origin, transaction)| {
+        postcard::to_stdvec(&PublishHead { park, origin, transaction, ..PublishHead::default() }).unwrap()
     })
+}
+
+fn transaction_head() -> impl Strategy<Value = Vec<u8>> {
+    let verdict = prop::sample::select(vec![
+        TransactionVerdict::Commit,
+        TransactionVerdict::Rollback,
+        TransactionVerdict::Expire,
+    ]);
+    let by = prop::sample::select(vec![
+        ResolvedBy::Producer,
+        ResolvedBy::Plugin(Judged { binding: 1, generation: 1 }),
+        ResolvedBy::Timetable,
+        ResolvedBy::Operator,
+    ]);
+    prop_oneof![
+        (place(), verdict, by).prop_map(|(place, verdict, by)| {
+            let transaction = (place.index, place.ordinal);
+            postcard::to_stdvec(&TransactionResolve { transaction, verdict, by }).unwrap()
+        }),
+        (place(), 0_u16..4).prop_map(|(place, attempt)| {
+            let transaction = (place.index, place.ordinal);
+            postcard::to_stdvec(&TransactionChecked { transaction, attempt, wait_ms: 0 }).unwrap()
+        }),
+    ]
 }
 
 fn timer_change() -> impl Strategy<Value = Vec<u8>> {
@@ -57,6 +96,7 @@ fn records() -> impl Strategy<Value = Vec<Command>> {
         Just(postcard::to_stdvec(&PublishHead::default()).unwrap()),
         message_head(),
         timer_change(),
+        transaction_head(),
     ];
     let numbers = (6_u32..9, 0_u32..3, 0_u16..3, 0_u32..3, 0_u16..4, any::<u8>());
     let record =

@@ -5,13 +5,23 @@ use pointsman_model::{Generation, Ordinal, QueueId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Cause, Origin, Park, Place, PublishHead, TimerChange, TimerOp};
+use crate::command::{
+    Cause, CheckTable, CheckVia, Origin, Park, Place, PublishHead, TimerChange, TimerOp, TransactionMeta,
+};
 use crate::outcome::{ParkedAt, Refusal};
 
 const DUE: u64 = 5_000;
 
 fn parked(topic: TopicId, queue: u16, park: Park) -> Command {
-    let head = PublishHead { keys: vec!["k"], park: Some(park), ..PublishHead::default() };
+    let transaction = matches!(park, Park::Half(_)).then(|| TransactionMeta {
+        producer_group: "shop",
+        key: None,
+        fingerprint: 0,
+        topic: topic.0,
+        check: CheckTable { after_ms: 1, interval_ms: 1, max: 1, via: CheckVia::Producer },
+        delays: Vec::new(),
+    });
+    let head = PublishHead { keys: vec!["k"], park: Some(park), transaction, ..PublishHead::default() };
     commands::publish(topic, queue, 1, &head).change(|header| header.kind = kind::PUBLISH_PARKED)
 }
 
@@ -141,6 +151,8 @@ fn a_half_waits_for_its_commit_and_for_no_time() {
     assert_eq!(shard.one(change(half.place, TimerOp::Cancel)), refused(Refusal::NotScheduled));
     let delayed = shard.park(Park::Until(1));
     assert_eq!(shard.one(from(topic, 0, delayed.place, Cause::Commit)), refused(Refusal::SourceClosed));
+    let alone = shard.one(from(topic, 0, half.place, Cause::Commit));
+    assert!(matches!(alone, Outcome::Refused(Refusal::Malformed(_))), "{alone:?}");
     shard.check_all();
 }
 
@@ -193,7 +205,6 @@ fn a_topic_takes_what_is_parked_in_it_along() {
     let other = shard.machine.state().topic(TENANT, "other").unwrap().id;
     let kept = shard.park(Park::Until(DUE));
     let gone: Vec<_> = (0..3).map(|_| shard.one(parked(other, 0, Park::Until(DUE)))).collect();
-    shard.one(parked(other, 0, Park::Half(0)));
     assert_eq!(shard.one(commands::delete(Target::Topic("other".into()))), Outcome::Deleted);
     shard.now = Timestamp(DUE);
     assert_eq!((shard.due(), shard.rows_of(table::PARKED)), (vec![(DUE, kept.place.index)], 1));
