@@ -136,6 +136,12 @@ impl From<Error> for Failure {
             Error::BindingNotFound(_) => Self::new(Code::BindingNotFound, detail),
             Error::AlreadyExists(_) => Self::new(Code::AlreadyExists, detail),
             Error::AlreadyDelivered => Self::new(Code::AlreadyDelivered, detail),
+            Error::TransactionNotFound => Self::new(Code::TransactionNotFound, detail),
+            Error::TransactionResolved(state) => {
+                let mut problem = Problem::new(Code::TransactionResolved, detail);
+                problem.state = Some(state.as_str().to_owned());
+                problem.into()
+            }
             Error::InUse(users) => {
                 let mut problem = Problem::new(Code::InUse, detail);
                 problem.users = Some(users);

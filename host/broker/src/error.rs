@@ -60,6 +60,12 @@ pub enum Error {
     /// `already-delivered`.
     #[error("the message was delivered already")]
     AlreadyDelivered,
+    /// `transaction-not-found`.
+    #[error("no such transaction")]
+    TransactionNotFound,
+    /// `transaction-resolved`. Holds the verdict it has.
+    #[error("the transaction is {} already", .0.as_str())]
+    TransactionResolved(pointsman_state_machine::state::TransactionState),
     /// `in-use`. Holds the users' names.
     #[error("in use by {}", .0.join(", "))]
     InUse(Vec<String>),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::MappedRwLockReadGuard;
 use pointsman_model::judge::{
-    CallLimits, CheckAnswer, CheckResponse, Column, Context, DedupKey, Half, Kind, OnFailure, Plan, RetryAnswer,
-    RetryQuestion, Target, Verdict,
+    CallLimits, CheckAnswer, CheckResponse, Column, Context, DedupKey, Half, Kind, OnFailure, OutsideRequest, Plan,
+    RetryAnswer, RetryQuestion, Target, Verdict,
 };
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::Record;
@@ -368,6 +368,13 @@ pub trait Judge: Send + Sync + 'static {
     fn stats(&self) -> JudgeStats;
     /// Its last log lines, the oldest first.
     fn logs(&self) -> Vec<LogLine>;
+}
+
+/// The world outside, as check-back plugins may reach it.
+pub trait Outside: Send + Sync + 'static {
+    /// Makes a request, if one of `allow` (`host:port`, or `host` for its scheme's own port) names its host. What goes
+    /// wrong is part of the answer.
+    fn ask(&self, request: OutsideRequest, allow: Vec<String>) -> BoxFuture<'_, CheckResponse>;
 }
 
 /// What a binding's plugin did since this node bound it.

@@ -24,6 +24,8 @@ impl From<Refusal> for Error {
             Refusal::WrongSlot => Self::invalid("/slot", "the plugin is of another kind"),
             Refusal::AlreadyDelivered => Self::AlreadyDelivered,
             Refusal::NotScheduled => Self::MessageNotFound,
+            Refusal::TransactionNotFound => Self::TransactionNotFound,
+            Refusal::TransactionResolved(state) => Self::TransactionResolved(state),
             Refusal::Malformed(detail) => Self::invalid("", detail),
             other => Self::Internal(format!("refused: {other:?}")),
         }
