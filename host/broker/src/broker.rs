@@ -17,6 +17,7 @@ use crate::judging::Bench;
 use crate::ports::{Judges, Shard};
 use crate::shard::{ShardParts, ShardRuntime};
 use crate::signing::Keys;
+use crate::timers::TimerStats;
 
 /// How often leases are looked at for having run out.
 const TICK: Duration = Duration::from_millis(limits::LEASE_TICK_MS);
@@ -101,6 +102,7 @@ impl Broker {
                 bench: Arc::clone(&bench),
                 keys: Arc::clone(&keys),
                 watch: Arc::default(),
+                timers: Arc::default(),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
                 time_scale: config.time_scale,
@@ -143,6 +145,13 @@ impl Broker {
     #[cfg(any(test, feature = "testing"))]
     pub fn tick_now(&self) {
         self.inner.data.iter().flat_map(|shard| shard.groups()).for_each(|group| group.tick());
+        self.inner.data.iter().for_each(|shard| shard.parts.timers.look());
+    }
+
+    /// What became of delayed messages on this node.
+    #[must_use]
+    pub fn timer_stats(&self) -> Vec<TimerStats> {
+        self.inner.data.iter().map(|shard| shard.parts.timers.stats(&*shard.port)).collect()
     }
 
     fn shards(&self) -> impl Iterator<Item = &Arc<ShardRuntime>> {

@@ -9,6 +9,7 @@
 //!   the queues past its floor, lets the filter judge, and hands out receipts; refused offsets are settled by `skip`
 //!   records.
 //! * **Stream** ([`stream`]): log order, from any place, resumable by cursor.
+//! * **Delay** (`timers`, `scheduled`): what is due is appended again, at the head of the log.
 //! * **Configure** (`configure`): tenants, topics, groups, bindings, plugin versions: entries like all else.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
@@ -30,10 +31,12 @@ mod receipt;
 mod refusal;
 mod settle;
 mod shard;
+mod scheduled;
 mod signing;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod timers;
 pub mod view;
 mod watch;
 
@@ -42,3 +45,4 @@ pub use call::{Call, Principal};
 pub use error::Error;
 pub use pointsman_state_machine::{command, state};
 pub use stream::TopicStream;
+pub use timers::{LATE_BUCKETS_MS, TimerStats};

@@ -9,23 +9,42 @@ use pointsman_state_machine::state::Topic;
 use crate::broker::Home;
 use crate::lease::{check, head};
 use crate::ports::Found;
-use crate::view::StoredMessage;
+use crate::scheduled::scheduled;
+use crate::view::{MessageById, StoredMessage};
 use crate::{Broker, Call, Error};
 
 impl Broker {
-    /// A message by its id.
+    /// A visible message by its id.
     ///
     /// # Errors
     /// [`Error::MessageNotFound`], also for a message of another tenant.
     pub async fn get_message(&self, call: &Call, tenant: &str, id: MessageId) -> Result<StoredMessage, Error> {
+        match self.find_message(call, tenant, id).await? {
+            MessageById::Stored(stored) => Ok(stored),
+            MessageById::Scheduled(_) => Err(Error::MessageNotFound),
+        }
+    }
+
+    /// A message by its id, also one that waits for its time.
+    ///
+    /// # Errors
+    /// [`Error::MessageNotFound`], also for a message of another tenant, a half and a cancelled one.
+    pub async fn find_message(&self, call: &Call, tenant: &str, id: MessageId) -> Result<MessageById, Error> {
         self.check_call(call)?;
         let home = self.home(tenant)?;
         if id.shard != home.shard.port.id() {
             return Err(Error::MessageNotFound);
         }
+        if let Some(parked) = home.shard.port.parked(home.tenant, id.index, id.ordinal)?
+            && parked.place.term == id.term.0
+            && let Some(scheduled) = scheduled(&home, &parked)?
+        {
+            return Ok(MessageById::Scheduled(scheduled));
+        }
+        // What was delivered since the look above is found here.
         let found = find(&home, id)?;
         let found = found.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))?;
-        stored(&home, id, found)
+        stored(&home, id, found).map(MessageById::Stored)
     }
 
     /// Messages of a queue from an offset upward, in order; fewer than `limit` if their bodies are large.

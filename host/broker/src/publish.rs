@@ -16,7 +16,8 @@ mod write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pointsman_model::limits;
+use pointsman_model::message::NewMessage;
+use pointsman_model::{Timestamp, limits};
 use pointsman_state_machine::command::Durability;
 
 pub(crate) use topic::TopicRuntime;
@@ -50,11 +51,13 @@ impl Broker {
             let found = found.ok_or_else(|| home.shard.absent(|| Error::TopicNotFound(topic.into())))?;
             (found.id, found.name.clone(), found.config.durability)
         };
+        let dues = dues(&publish, home.shard.port.now(), self.inner.config.time_scale)?;
         let job = Arc::new(Job {
             tenant: home.tenant,
             topic: topic_id,
             name,
             messages: publish.messages,
+            dues,
             atomic: publish.atomic,
             ack: publish.ack.unwrap_or(durability),
             born: self.inner.clock.wall(),
@@ -99,7 +102,12 @@ impl Broker {
     ) -> Result<(), Error> {
         for (range, ticket) in decided.tickets {
             let answer = runtime.batcher().wait(ticket, job.deadline).await;
-            results.apply(runtime.shard(), &decided.placed[range], answer)?;
+            let placed = &decided.placed[range];
+            let applied = results.apply(runtime.shard(), placed, answer);
+            if let Some(due) = placed.iter().filter_map(|placed| job.due(placed.message)).min() {
+                runtime.timers().expect(due);
+            }
+            applied?;
         }
         Ok(())
     }
@@ -142,6 +150,20 @@ impl Broker {
             }
         })
     }
+}
+
+/// When each message is due; empty if all of them are at once.
+fn dues(publish: &Publish, now: Timestamp, time_scale: f64) -> Result<Vec<Option<Timestamp>>, Error> {
+    if publish.messages.iter().all(|message| message.delay.is_none()) {
+        return Ok(Vec::new());
+    }
+    let due = |(i, message): (usize, &NewMessage)| {
+        let Some(delay) = message.delay else { return Ok(None) };
+        delay
+            .due(now, time_scale)
+            .map_err(|error| Error::invalid(format!("/messages/{i}/{}", delay.field()), error.to_string()))
+    };
+    publish.messages.iter().enumerate().map(due).collect()
 }
 
 /// The limits of one call.

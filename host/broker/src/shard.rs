@@ -15,6 +15,7 @@ use crate::lease::GroupRuntime;
 use crate::ports::Shard;
 use crate::publish::TopicRuntime;
 use crate::signing::Keys;
+use crate::timers::Timers;
 use crate::watch::Watch;
 
 /// What topics and groups at run time need of their shard.
@@ -25,6 +26,7 @@ pub(crate) struct ShardParts {
     pub(crate) bench: Arc<Bench>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) timers: Arc<Timers>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Multiplies every wait of the retry table.
@@ -43,6 +45,7 @@ impl ShardRuntime {
     pub(crate) fn new(parts: ShardParts) -> Arc<Self> {
         let port = Arc::clone(&parts.port);
         parts.tasks.spawn(Arc::clone(&parts.watch).run(Arc::clone(&port), parts.stop.clone()));
+        parts.tasks.spawn(Arc::clone(&parts.timers).run(parts.clone()));
         Arc::new(Self { port, parts, topics: RwLock::default(), groups: RwLock::default() })
     }
 

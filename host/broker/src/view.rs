@@ -57,6 +57,8 @@ pub struct PublishReceipt {
     pub offset: Option<QueueOffset>,
     /// Its store time, if known.
     pub stored_at: Option<Timestamp>,
+    /// When it will be delivered, if it waits.
+    pub deliver_at: Option<Timestamp>,
     /// What the answer stands for.
     pub durability: Durability,
     /// More than one target: all of them, the first included.
@@ -103,6 +105,28 @@ impl StoredMessage {
     pub fn expires_at(&self, head: &PublishHead<'_>) -> Option<Timestamp> {
         (head.ttl_ms > 0).then(|| self.stored_at.plus_ms(head.ttl_ms))
     }
+}
+
+/// A message that waits for its time.
+#[derive(Clone, Debug)]
+pub struct ScheduledMessage {
+    /// Its id, which it keeps.
+    pub id: MessageId,
+    /// Name of its topic.
+    pub topic: pointsman_model::Name,
+    /// When it is delivered.
+    pub deliver_at: Timestamp,
+    /// Priority, born time, head and body.
+    pub record: Record,
+}
+
+/// A message found by its id.
+#[derive(Clone, Debug)]
+pub enum MessageById {
+    /// It is visible.
+    Stored(StoredMessage),
+    /// It waits for its time.
+    Scheduled(ScheduledMessage),
 }
 
 /// One lease call, defaults filled in where `None`.

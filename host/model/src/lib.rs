@@ -14,10 +14,12 @@
 //! | [`record`] | the bytes of one record inside a log frame |
 //! | [`queue_entry`] | the 56 bytes of a ConsumeQueue entry |
 //! | [`message`] | what a producer says about a message |
+//! | [`delay`] | when a message is to be delivered |
 //! | [`judge`] | plugin kinds, fields, columns and answers |
 //! | [`retry`] | the default retry table |
 //! | [`limits`] | every bound, in one file |
 
+pub mod delay;
 pub mod hash;
 pub mod ids;
 pub mod judge;

@@ -87,8 +87,18 @@ pub const HELD_MAX: u64 = 131_072;
 pub const GROUP_TOPICS_MAX: usize = 64;
 /// Default retention of a dead-letter queue.
 pub const DLQ_RETENTION_MS_DEFAULT: u64 = 3 * 24 * 3_600_000;
-/// Longest nack or release delay: one year.
+/// Longest delay of a message, a nack or a release: one year.
 pub const DELAY_MS_MAX: u64 = 365 * 24 * 3_600_000;
+/// Delayed messages that become visible by one entry, at most.
+pub const TIMER_ENTRY_MESSAGES_MAX: usize = 1_000;
+/// Their payload bytes, unless a single one is larger.
+pub const TIMER_ENTRY_BYTES_MAX: usize = 4 << 20;
+/// How long a leader waits at most before it looks for delayed messages that are due.
+pub const TIMER_POLL_MS: u64 = 250;
+/// How long it waits after it could not make all of them visible.
+pub const TIMER_RETRY_MS: u64 = 100;
+/// Timers read for one page of a list at most.
+pub const TIMER_PAGE_ROWS_MAX: usize = 10_000;
 /// Default dedup window.
 pub const DEDUP_WINDOW_MS_DEFAULT: u64 = 600_000;
 /// Longest dedup window.
@@ -299,6 +309,7 @@ const _: () = assert!(MESSAGE_BYTES_DEFAULT <= MESSAGE_BYTES_CAP);
 const _: () = assert!(MESSAGE_BYTES_CAP as usize <= ENTRY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ENTRY_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_TARGET <= ENTRY_BYTES_MAX);
+const _: () = assert!(TIMER_ENTRY_BYTES_MAX <= ENTRY_BYTES_MAX && TIMER_ENTRY_MESSAGES_MAX <= ENTRY_RECORDS_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX < FRAME_BYTES_MAX && FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(BATCH_MESSAGES_MAX <= ENTRY_RECORDS_MAX);
 const _: () = assert!(ENTRY_RECORDS_MAX <= u16::MAX as usize);

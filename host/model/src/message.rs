@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::delay::Delay;
 use crate::ids::QueueId;
 use crate::{limits, name};
 
@@ -22,6 +23,8 @@ pub struct NewMessage {
     pub queue: Option<QueueId>,
     /// Free names and values, in the order given.
     pub properties: Vec<(String, String)>,
+    /// When it is to be delivered; at once if absent.
+    pub delay: Option<Delay>,
     /// Time to live from the store time on; 0 or absent is none.
     pub ttl_ms: Option<u64>,
     /// 0 to 9.
@@ -69,6 +72,9 @@ impl NewMessage {
             check_text(kind, limits::CONTENT_TYPE_BYTES_MAX).map_err(|reason| Invalid::new("content_type", reason))?;
         }
         self.validate_properties()?;
+        if let Some(delay) = self.delay {
+            delay.validate().map_err(|reason| Invalid::new(delay.field(), reason))?;
+        }
         if self.ttl_ms.is_some_and(|ttl| ttl > limits::TTL_MS_MAX) {
             return Err(Invalid::new("ttl_ms", format!("at most {} ms", limits::TTL_MS_MAX)));
         }

@@ -16,6 +16,8 @@ pub(super) struct Job {
     pub(super) topic: TopicId,
     pub(super) name: Name,
     pub(super) messages: Vec<NewMessage>,
+    /// When each message is due; empty if all of them are at once.
+    pub(super) dues: Vec<Option<Timestamp>>,
     pub(super) atomic: bool,
     pub(super) ack: Durability,
     pub(super) born: Timestamp,
@@ -23,6 +25,11 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// When a message is due; `None` is at once.
+    pub(super) fn due(&self, message: usize) -> Option<Timestamp> {
+        self.dues.get(message).copied().flatten()
+    }
+
     /// Some of its messages once more.
     pub(super) fn again(&self, which: &[usize], ack: Durability) -> Self {
         Self {
@@ -30,6 +37,7 @@ impl Job {
             topic: self.topic,
             name: self.name.clone(),
             messages: which.iter().map(|i| self.messages[*i].clone()).collect(),
+            dues: which.iter().map(|i| self.due(*i)).collect(),
             atomic: self.atomic,
             ack,
             born: self.born,

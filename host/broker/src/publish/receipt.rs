@@ -7,6 +7,7 @@ use pointsman_state_machine::outcome::{Outcome, Published, Refusal};
 use super::job::{Decided, Job, Placed, Spot};
 use crate::batcher::{Answer, Early};
 use crate::error::Error;
+use crate::lookup::id_at;
 use crate::ports::Shard;
 use crate::view::{PublishReceipt, PublishTarget};
 
@@ -85,6 +86,11 @@ impl<'a> Results<'a> {
             Some(refusal) => return Some(Err(Error::from(refusal.clone()))),
             None => {}
         }
+        if let Some(Outcome::Parked(parked)) = outcomes.first() {
+            let mut receipt = self.receipt(placed, id_at(shard.id(), parked.place));
+            receipt.durability = Durability::Quorum;
+            return Some(Ok(receipt));
+        }
         let published: Vec<Published> = outcomes.iter().filter_map(published).collect();
         let Some(first) = published.first() else {
             return Some(Err(Error::Internal("a publish without an outcome".into())));
@@ -127,15 +133,17 @@ impl<'a> Results<'a> {
 
     /// The receipt as far as the placement alone tells.
     fn receipt(&self, placed: &Placed, id: MessageId) -> PublishReceipt {
-        let spots = placed.spots();
+        let (spots, deliver_at) = (placed.spots(), self.job.due(placed.message));
         let name = |spot: &Spot| spot.name.as_ref().unwrap_or(&self.job.name).to_string();
         let target = |spot: &Spot| PublishTarget { topic: name(spot), queue: spot.queue, offset: None };
         PublishReceipt {
             id: Some(id),
             topic: spots.first().map_or_else(String::new, name),
-            queue: spots.first().map(|spot| spot.queue),
+            // Its queue is the one it is delivered to, so it has none before.
+            queue: spots.first().filter(|_| deliver_at.is_none()).map(|spot| spot.queue),
             offset: None,
             stored_at: None,
+            deliver_at,
             durability: self.job.ack,
             targets: if spots.len() > 1 { spots.iter().map(target).collect() } else { Vec::new() },
         }

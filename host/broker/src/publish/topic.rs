@@ -23,6 +23,7 @@ use crate::batcher::{Batcher, past_deadline};
 use crate::error::Error;
 use crate::ports::Shard;
 use crate::shard::ShardParts;
+use crate::timers::Timers;
 
 /// One topic at run time.
 pub(crate) struct TopicRuntime {
@@ -54,6 +55,10 @@ impl TopicRuntime {
 
     pub(super) fn batcher(&self) -> &Arc<Batcher> {
         &self.parts.batcher
+    }
+
+    pub(super) fn timers(&self) -> &Timers {
+        &self.parts.timers
     }
 
     pub(super) fn shard(&self) -> &dyn Shard {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pointsman_model::record::{FLAG_UNIT_CONTINUES, Header, kind};
 use pointsman_model::{Term, limits};
-use pointsman_state_machine::command::PublishHead;
+use pointsman_state_machine::command::{Park, PublishHead};
 
 use super::job::{Decided, Job, Placed, Spot};
 use crate::batcher::{Batcher, RecordWriter, Request};
@@ -108,6 +108,7 @@ fn chunks(job: &Job, placed: &mut [Placed]) -> Vec<Range<usize>> {
 fn write(writer: &mut RecordWriter<'_>, job: &Job, placed: &Placed, continues: bool) {
     let message = &job.messages[placed.message];
     let spots = placed.spots();
+    let due = job.due(placed.message);
     let mut head = PublishHead {
         content_type: message.content_type.as_deref(),
         tag: message.tag.as_deref(),
@@ -120,20 +121,21 @@ fn write(writer: &mut RecordWriter<'_>, job: &Job, placed: &Placed, continues: b
         judged: placed.judged.into_iter().collect(),
         source: None,
         dedup: None,
-        park: None,
+        park: due.map(|due| Park::Until(due.0)),
         origin: None,
         transaction: None,
     };
     for (at, spot) in spots.iter().enumerate() {
         let unit = continues || at + 1 < spots.len();
         head.source = spot.source;
-        writer.write(&header(job, message.priority, spot, unit), &head, &message.body);
+        let kind = if due.is_some() { kind::PUBLISH_PARKED } else { kind::PUBLISH };
+        writer.write(&header(job, kind, message.priority, spot, unit), &head, &message.body);
     }
 }
 
-fn header(job: &Job, priority: u8, spot: &Spot, unit: bool) -> Header {
+fn header(job: &Job, kind: u8, priority: u8, spot: &Spot, unit: bool) -> Header {
     Header {
-        kind: kind::PUBLISH,
+        kind,
         flags: if unit { FLAG_UNIT_CONTINUES } else { 0 },
         tenant: job.tenant,
         topic: spot.topic,
