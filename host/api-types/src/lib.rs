@@ -23,6 +23,7 @@ pub mod plugin;
 pub mod problem;
 pub mod publish;
 pub mod scan;
+pub mod scheduled;
 pub mod stream;
 pub mod tenant;
 pub mod text;

@@ -43,8 +43,11 @@ pub struct Message {
     pub data_base64: Option<String>,
     /// When the producer's call arrived.
     pub born_at: Time,
-    /// When it was stored.
+    /// When it became visible.
     pub stored_at: Option<Time>,
+    /// When it is delivered, while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliver_at: Option<Time>,
     /// When it expires.
     pub expires_at: Option<Time>,
     /// The producer's `traceparent`.

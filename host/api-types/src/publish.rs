@@ -143,6 +143,9 @@ pub struct Receipt {
     pub offset: Option<Decimal>,
     /// When it was stored.
     pub stored_at: Option<Time>,
+    /// When it is delivered, if it waits; it has no queue and offset before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliver_at: Option<Time>,
     /// It had been stored before; null where the ack came too early to know.
     pub duplicate: Option<bool>,
     /// What this answer stands for.

@@ -33,7 +33,7 @@ pub struct DryDelete {
     pub dry_run: bool,
     /// Always `delete`.
     pub would: String,
-    /// Topic: messages that would go.
+    /// Messages that would go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Decimal>,
     /// Group: bindings that would go along.

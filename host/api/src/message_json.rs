@@ -3,8 +3,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pointsman_broker::view::{Lease, StoredMessage};
-use pointsman_model::limits;
+use pointsman_broker::command::PublishHead;
+use pointsman_broker::view::{Lease, ScheduledMessage, StoredMessage};
+use pointsman_model::record::Record;
+use pointsman_model::{MessageId, limits};
 use serde::de::IgnoredAny;
 
 use crate::failure::Failure;
@@ -54,15 +56,46 @@ pub(crate) fn lease(out: &mut Vec<u8>, lease: &Lease, data: Data) -> Result<(), 
 /// Appends a message.
 pub(crate) fn message(out: &mut Vec<u8>, message: &StoredMessage, data: Data) -> Result<(), Failure> {
     let head = message.head()?;
-    let header = &message.record.header;
-    json::raw(out, "{\"id\":");
-    json::plain(out, message.id);
-    json::raw(out, ",\"topic\":");
-    json::string(out, message.topic.as_str());
+    names(out, message.id, message.topic.as_str());
     json::raw(out, ",\"queue\":");
-    json::number(out, u64::from(header.queue.0));
+    json::number(out, u64::from(message.record.header.queue.0));
     json::raw(out, ",\"offset\":");
     json::decimal(out, message.offset.0);
+    content(out, &message.record, &head, data);
+    json::raw(out, ",\"stored_at\":");
+    json::time(out, message.stored_at);
+    json::raw(out, ",\"expires_at\":");
+    match message.expires_at(&head) {
+        Some(at) => json::time(out, at),
+        None => json::raw(out, "null"),
+    }
+    end(out, &head);
+    Ok(())
+}
+
+/// Appends a message that waits for its time: without what it gets when it is delivered.
+pub(crate) fn scheduled(out: &mut Vec<u8>, message: &ScheduledMessage) -> Result<(), Failure> {
+    let head = message.head()?;
+    names(out, message.id, message.topic.as_str());
+    json::raw(out, ",\"queue\":null,\"offset\":null");
+    content(out, &message.record, &head, Data::Included(Breaks::Keep));
+    json::raw(out, ",\"stored_at\":null,\"deliver_at\":");
+    json::time(out, message.deliver_at);
+    json::raw(out, ",\"expires_at\":null");
+    end(out, &head);
+    Ok(())
+}
+
+fn names(out: &mut Vec<u8>, id: MessageId, topic: &str) {
+    json::raw(out, "{\"id\":");
+    json::plain(out, id);
+    json::raw(out, ",\"topic\":");
+    json::string(out, topic);
+}
+
+/// What its producer said, up to when.
+fn content(out: &mut Vec<u8>, record: &Record, head: &PublishHead<'_>, data: Data) {
+    let header = &record.header;
     json::raw(out, ",\"tag\":");
     json::optional_string(out, head.tag);
     json::raw(out, ",\"keys\":[");
@@ -84,21 +117,16 @@ pub(crate) fn message(out: &mut Vec<u8>, message: &StoredMessage, data: Data) ->
     json::raw(out, ",\"content_type\":");
     json::optional_string(out, head.content_type);
     if let Data::Included(breaks) = data {
-        payload(out, head.content_type, &message.record.body, breaks);
+        payload(out, head.content_type, &record.body, breaks);
     }
     json::raw(out, ",\"born_at\":");
     json::time(out, header.born);
-    json::raw(out, ",\"stored_at\":");
-    json::time(out, message.stored_at);
-    json::raw(out, ",\"expires_at\":");
-    match message.expires_at(&head) {
-        Some(at) => json::time(out, at),
-        None => json::raw(out, "null"),
-    }
+}
+
+fn end(out: &mut Vec<u8>, head: &PublishHead<'_>) {
     json::raw(out, ",\"trace\":");
     json::optional_string(out, head.trace);
     out.push(b'}');
-    Ok(())
 }
 
 /// Appends `data` or `data_base64`.

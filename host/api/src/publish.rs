@@ -1,6 +1,7 @@
 //! From the body of a publish to messages. The `Content-Type` says what the body is.
 
 pub(crate) mod batch;
+pub(crate) mod delay;
 pub(crate) mod frames;
 pub(crate) mod pieces;
 pub(crate) mod raw;
@@ -69,12 +70,7 @@ pub(crate) fn describe(
     trace: Option<&str>,
     pointer: impl Fn() -> String,
 ) -> Result<NewMessage, Failure> {
-    let unsupported = [
-        ("delay_ms", "delays", input.delay_ms.is_some()),
-        ("delay_level", "delays", input.delay_level.is_some()),
-        ("deliver_at", "delays", input.deliver_at.is_some()),
-        ("idempotency_key", "idempotency keys", input.idempotency_key.is_some()),
-    ];
+    let unsupported = [("idempotency_key", "idempotency keys", input.idempotency_key.is_some())];
     for (field, what, given) in unsupported {
         if given {
             return Err(Failure::unsupported(format!("{}/{field}", pointer()), what));
@@ -83,6 +79,8 @@ pub(crate) fn describe(
     if input.topic.is_some() {
         return Err(Failure::invalid(format!("{}/topic", pointer()), "only the messages of a transaction name a topic"));
     }
+    let forms = delay::Forms { delay_ms: input.delay_ms, delay_level: input.delay_level, deliver_at: input.deliver_at };
+    let delay = forms.one(|field| format!("{}/{field}", pointer()))?;
     let message = NewMessage {
         content_type,
         body,
@@ -91,6 +89,7 @@ pub(crate) fn describe(
         ordering_key: input.ordering_key,
         queue: input.queue.map(QueueId),
         properties: input.properties.unwrap_or_default().0,
+        delay,
         ttl_ms: input.ttl_ms.filter(|ttl| *ttl > 0),
         priority: input.priority.unwrap_or(0),
         trace: trace.map(str::to_owned),

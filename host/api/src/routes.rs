@@ -8,6 +8,7 @@ mod messages;
 mod node;
 mod plugins;
 mod publish;
+mod scheduled;
 mod settle;
 mod streams;
 mod tenants;
@@ -48,6 +49,8 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!("/topics/{topic}/offsets"), get(topics::offsets)),
         (t!("/topics/{topic}/messages"), post(publish::publish).get(messages::list)),
         (t!("/topics/{topic}/stream"), get(streams::topic)),
+        (t!("/topics/{topic}/scheduled"), get(scheduled::list)),
+        (t!("/scheduled/{id}"), get(scheduled::get).patch(scheduled::patch).delete(scheduled::delete)),
         (t!("/messages/{id}"), get(messages::get)),
         (t!("/messages/{id}/payload"), get(messages::payload)),
         (t!("/groups"), get(groups::list)),

@@ -5,6 +5,7 @@ mod configure;
 mod conventions;
 mod messages;
 mod ndjson;
+mod scheduled;
 mod stream;
 
 use std::sync::Arc;

@@ -97,7 +97,7 @@ impl StoredMessage {
     /// # Errors
     /// The record's head is not what `publish` writes.
     pub fn head(&self) -> Result<PublishHead<'_>, crate::Error> {
-        postcard::from_bytes(&self.record.head).map_err(|e| crate::Error::Internal(format!("message head: {e}")))
+        head(&self.record)
     }
 
     /// When it expires, if it has a TTL.
@@ -118,6 +118,20 @@ pub struct ScheduledMessage {
     pub deliver_at: Timestamp,
     /// Priority, born time, head and body.
     pub record: Record,
+}
+
+impl ScheduledMessage {
+    /// The head, borrowed from the record.
+    ///
+    /// # Errors
+    /// The record's head is not what `publish` writes.
+    pub fn head(&self) -> Result<PublishHead<'_>, crate::Error> {
+        head(&self.record)
+    }
+}
+
+fn head(record: &Record) -> Result<PublishHead<'_>, crate::Error> {
+    postcard::from_bytes(&record.head).map_err(|e| crate::Error::Internal(format!("message head: {e}")))
 }
 
 /// A message found by its id.

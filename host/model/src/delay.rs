@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_year_one_below_at_and_above() {
-        for (ms, fits) in [(limits::DELAY_MS_MAX - 1, true), (limits::DELAY_MS_MAX, true), (limits::DELAY_MS_MAX + 1, false)]
+        for (ms, fits) in
+            [(limits::DELAY_MS_MAX - 1, true), (limits::DELAY_MS_MAX, true), (limits::DELAY_MS_MAX + 1, false)]
         {
             assert_eq!(Delay::After(ms).validate().is_ok(), fits);
             check(Delay::At(NOW.plus_ms(ms)), 1.0, if fits { Ok(Some(ms)) } else { Err(TooFar) });

@@ -48,6 +48,18 @@ fn it_is_the_object_of_the_contract() {
     }
 }
 
+#[test]
+fn a_message_that_waits_has_neither_queue_nor_offset() {
+    let StoredMessage { id, topic, record, .. } = stored(&PublishHead { ttl_ms: 5, ..PublishHead::default() }, b"x");
+    let mut out = Vec::new();
+    let waiting = ScheduledMessage { id, topic, deliver_at: Timestamp(3_000), record };
+    scheduled(&mut out, &waiting).expect("a head that decodes");
+    let typed: Message = serde_json::from_slice(&out).expect("the contract's type");
+    assert_eq!(serde_json::to_string(&typed).expect("encodes").as_bytes(), out, "same fields in the same order");
+    assert!(typed.queue.is_none() && typed.offset.is_none() && typed.stored_at.is_none() && typed.expires_at.is_none());
+    assert_eq!(typed.deliver_at.map(|at| at.0), Some(3_000));
+}
+
 fn check(content_type: Option<&str>, body: &[u8], expected: &str) {
     let text = written(&PublishHead { content_type, ..PublishHead::default() }, body, Breaks::Keep);
     assert!(text.contains(&format!(",{expected},\"born_at\"")), "{content_type:?} {body:?}: {text}");

@@ -4,6 +4,7 @@ mod configure;
 mod messages;
 mod node;
 mod plugins;
+mod scheduled;
 
 use pointsman_api_types::Code;
 
@@ -53,5 +54,7 @@ const fn answer(status: u16, description: &'static str, contents: &'static [(&'s
 
 /// All operations.
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
-    [configure::OPERATIONS, messages::OPERATIONS, plugins::OPERATIONS, node::OPERATIONS].into_iter().flatten()
+    [configure::OPERATIONS, messages::OPERATIONS, plugins::OPERATIONS, scheduled::OPERATIONS, node::OPERATIONS]
+        .into_iter()
+        .flatten()
 }

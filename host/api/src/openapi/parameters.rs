@@ -89,6 +89,24 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     parameter("Pm-Key", "header", "A key of one raw message; may repeat.", r#"{"type":"string","maxLength":256}"#),
     parameter("Pm-Ordering-Key", "header", "Ordering key of one raw message.", r#"{"type":"string","maxLength":256}"#),
     parameter("Pm-Queue", "header", "Queue of one raw message.", r#"{"type":"integer","minimum":0}"#),
+    parameter(
+        "Pm-Delay-Ms",
+        "header",
+        "Deliver one raw message so much later; at most one of the three forms.",
+        r#"{"type":"integer","minimum":0,"maximum":31536000000}"#,
+    ),
+    parameter(
+        "Pm-Delay-Level",
+        "header",
+        "Deliver one raw message later, by level.",
+        r#"{"type":"integer","minimum":1,"maximum":18}"#,
+    ),
+    parameter(
+        "Pm-Deliver-At",
+        "header",
+        "Deliver one raw message at a time; in the past is at once.",
+        r#"{"type":"string","format":"date-time"}"#,
+    ),
     parameter("Pm-Ttl-Ms", "header", "TTL of one raw message; 0 is none.", r#"{"type":"integer","minimum":0}"#),
     parameter("Pm-Priority", "header", "Priority of one raw message.", r#"{"type":"integer","minimum":0,"maximum":9}"#),
 ];

@@ -2,7 +2,7 @@
 
 use pointsman_api_types::List;
 use pointsman_api_types::{
-    binding, group, lease, message, node, number, plugin, problem, publish, stream, tenant, time, topic,
+    binding, group, lease, message, node, number, plugin, problem, publish, scheduled, stream, tenant, time, topic,
 };
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -31,6 +31,7 @@ pub(super) fn all() -> Map<String, Value> {
         publish::MessageInput<'static>,
         publish::Receipt,
         publish::PublishAnswer,
+        scheduled::ScheduledInput,
         lease::LeaseInput,
         lease::Leases,
         lease::SettleInput,

@@ -2,21 +2,18 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
+use pointsman_api_types::time::NotTime;
 use pointsman_model::message::{Invalid, NewMessage};
 use pointsman_model::{QueueId, limits};
 
 use super::batch::BYTES_TYPE;
+use super::delay::Forms;
 use crate::failure::Failure;
 use crate::headers::{self, IDEMPOTENCY_KEY, PROPERTY_PREFIX, title_case, utf8};
 use crate::query::number_in;
 
 /// The message.
 pub(crate) fn parse(headers: &HeaderMap, body: Bytes, trace: Option<&str>) -> Result<NewMessage, Failure> {
-    for name in ["pm-delay-ms", "pm-delay-level", "pm-deliver-at"] {
-        if headers.contains_key(name) {
-            return Err(Failure::unsupported(title_case(name), "delays"));
-        }
-    }
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Failure::unsupported("Idempotency-Key", "idempotency keys"));
     }
@@ -27,6 +24,7 @@ pub(crate) fn parse(headers: &HeaderMap, body: Bytes, trace: Option<&str>) -> Re
         trace: trace.map(str::to_owned),
         ..NewMessage::default()
     };
+    let mut forms = Forms::default();
     for (name, value) in headers {
         let name = name.as_str();
         let Some(part) = name.strip_prefix("pm-") else { continue };
@@ -35,6 +33,13 @@ pub(crate) fn parse(headers: &HeaderMap, body: Bytes, trace: Option<&str>) -> Re
             "key" => message.keys.push(utf8(value, name)?.to_owned()),
             "ordering-key" => message.ordering_key = Some(utf8(value, name)?.to_owned()),
             "queue" => message.queue = Some(QueueId(number(value, name, u64::from(u16::MAX))? as u16)),
+            "delay-ms" => forms.delay_ms = Some(number(value, name, limits::DELAY_MS_MAX)?),
+            "delay-level" => forms.delay_level = Some(number(value, name, u64::from(u8::MAX))? as u8),
+            "deliver-at" => {
+                let at = utf8(value, name)?.parse();
+                forms.deliver_at =
+                    Some(at.map_err(|error: NotTime| Failure::invalid(title_case(name), error.to_string()))?);
+            }
             "ttl-ms" => message.ttl_ms = Some(number(value, name, limits::TTL_MS_MAX)?).filter(|ttl| *ttl > 0),
             "priority" => message.priority = number(value, name, u64::from(limits::PRIORITY_MAX))? as u8,
             _ => {
@@ -44,6 +49,7 @@ pub(crate) fn parse(headers: &HeaderMap, body: Bytes, trace: Option<&str>) -> Re
             }
         }
     }
+    message.delay = forms.one(header_of)?;
     message.validate().map_err(|Invalid { field, reason }| Failure::invalid(header_of(&field), reason))?;
     Ok(message)
 }
@@ -62,6 +68,9 @@ pub(crate) fn header_of(field: &str) -> String {
         "properties" => format!("Pm-Prop-{part}"),
         "ttl_ms" => "Pm-Ttl-Ms".to_owned(),
         "queue" => "Pm-Queue".to_owned(),
+        "delay_ms" => "Pm-Delay-Ms".to_owned(),
+        "delay_level" => "Pm-Delay-Level".to_owned(),
+        "deliver_at" => "Pm-Deliver-At".to_owned(),
         "priority" => "Pm-Priority".to_owned(),
         "content_type" => "Content-Type".to_owned(),
         other => other.to_owned(),

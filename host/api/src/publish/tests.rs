@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 use http::header::HeaderName;
+use pointsman_model::Timestamp;
+use pointsman_model::delay::Delay;
 
 use super::*;
 
@@ -52,7 +54,7 @@ fn payloads_without_escapes_are_slices_of_the_body() {
 fn every_field_arrives() {
     let messages = batch(
         r#"{"messages":[{"data":"x","tag":"t","keys":["a","b"],"ordering_key":"o","queue":3.0,
-        "properties":{"z":"1","a":"2","n":null},"ttl_ms":5,"priority":9},{"data":"y","tag":null,"ttl_ms":0}]}"#,
+        "properties":{"z":"1","a":"2","n":null},"delay_ms":7.0,"ttl_ms":5,"priority":9},{"data":"y","tag":null,"ttl_ms":0}]}"#,
     )
     .expect("parses");
     let expected = NewMessage {
@@ -63,6 +65,7 @@ fn every_field_arrives() {
         ordering_key: Some("o".into()),
         queue: Some(QueueId(3)),
         properties: vec![("z".into(), "1".into()), ("a".into(), "2".into())],
+        delay: Some(Delay::After(7)),
         ttl_ms: Some(5),
         priority: 9,
         trace: None,
@@ -93,9 +96,14 @@ fn a_bad_message_refuses_the_batch_with_its_pointer() {
     check_batch(r#"{"data":1,"properties":{"a b":"x"}}"#, InvalidRequest, "/messages/1/properties/a b");
     check_batch(r#"{"data":1,"properties":{"a":1}}"#, InvalidRequest, "/messages/1/properties/a");
     check_batch(r#"{"data":{"a":1,"a":2}}"#, InvalidRequest, "/messages/1/data/a");
-    check_batch(r#"{"data":1,"delay_ms":5}"#, InvalidRequest, "/messages/1/delay_ms");
-    check_batch(r#"{"data":1,"delay_level":5}"#, InvalidRequest, "/messages/1/delay_level");
-    check_batch(r#"{"data":1,"deliver_at":"2030-01-01T00:00:00Z"}"#, InvalidRequest, "/messages/1/deliver_at");
+    check_batch(r#"{"data":1,"delay_ms":-1}"#, InvalidRequest, "/messages/1/delay_ms");
+    check_batch(r#"{"data":1,"delay_ms":31536000001}"#, InvalidRequest, "/messages/1/delay_ms");
+    check_batch(r#"{"data":1,"delay_level":19}"#, InvalidRequest, "/messages/1/delay_level");
+    check_batch(r#"{"data":1,"delay_level":0}"#, InvalidRequest, "/messages/1/delay_level");
+    check_batch(r#"{"data":1,"delay_ms":5,"delay_level":5}"#, InvalidRequest, "/messages/1/delay_level");
+    check_batch(r#"{"data":1,"deliver_at":"tomorrow"}"#, InvalidRequest, "/messages/1/deliver_at");
+    let two = r#"{"data":1,"deliver_at":"2030-01-01T00:00:00Z","delay_ms":0}"#;
+    check_batch(two, InvalidRequest, "/messages/1/deliver_at");
     check_batch(r#"{"data":1,"idempotency_key":"k"}"#, InvalidRequest, "/messages/1/idempotency_key");
     // The body, the list and the message are three levels: 61 more are allowed.
     let nested = |depth| format!("{{\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
@@ -198,11 +206,24 @@ fn bad_headers_are_named() {
         ("pm-ttl-ms", b"1.0", "Pm-Ttl-Ms"),
         ("pm-key", b"", "Pm-Key"),
         ("pm-prop-1x", b"v", "Pm-Prop-1x"),
-        ("pm-delay-ms", b"5", "Pm-Delay-Ms"),
-        ("pm-delay-level", b"5", "Pm-Delay-Level"),
+        ("pm-delay-ms", b"31536000001", "Pm-Delay-Ms"),
+        ("pm-delay-ms", b"1.0", "Pm-Delay-Ms"),
+        ("pm-delay-level", b"0", "Pm-Delay-Level"),
+        ("pm-delay-level", b"19", "Pm-Delay-Level"),
         ("pm-deliver-at", b"x", "Pm-Deliver-At"),
         ("idempotency-key", b"k", "Idempotency-Key"),
     ] {
         assert_eq!(raw_of(&[(name, value)]), Err((Code::InvalidRequest, pointer.to_owned())), "{name}");
     }
+}
+
+#[test]
+fn a_delay_in_headers_has_one_form() {
+    let delay = |headers: &[(&'static str, &[u8])]| raw_of(headers).map(|message| message.delay);
+    assert_eq!(delay(&[]), Ok(None));
+    assert_eq!(delay(&[("pm-delay-ms", b"31536000000")]), Ok(Some(Delay::After(31_536_000_000))));
+    assert_eq!(delay(&[("pm-delay-level", b"18")]), Ok(Some(Delay::Level(18))));
+    assert_eq!(delay(&[("pm-deliver-at", b"1970-01-01T00:00:01Z")]), Ok(Some(Delay::At(Timestamp(1_000)))));
+    let two: [(&'static str, &[u8]); 2] = [("pm-delay-ms", b"0"), ("pm-delay-level", b"1")];
+    assert_eq!(delay(&two), Err((Code::InvalidRequest, "Pm-Delay-Level".to_owned())));
 }

@@ -7,7 +7,7 @@ use pointsman_api_types::tenant::DryDelete;
 use pointsman_broker::Error;
 use pointsman_broker::state::{Binding, Group};
 use pointsman_broker::view::{PageRequest, Precondition};
-use pointsman_model::limits;
+use pointsman_model::{MessageId, limits};
 
 use crate::context::Cx;
 use crate::failure::Failure;
@@ -69,6 +69,12 @@ pub(super) async fn plugin_version(cx: &Cx, name: &str, version: &str) -> Result
     let users = bindings.iter().filter(|b| b.config.plugin == name && b.config.version == version);
     unused(users.map(|b| b.name.as_str().to_owned()).collect())?;
     would(None, None)
+}
+
+/// A message that waits for its time.
+pub(super) async fn scheduled(cx: &Cx, id: MessageId) -> Result<Response, Failure> {
+    cx.app.broker.get_scheduled(&cx.call, cx.tenant(), id).await?;
+    would(Some(1), None)
 }
 
 async fn all_groups(cx: &Cx) -> Result<Vec<Group>, Failure> {

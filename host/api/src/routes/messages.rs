@@ -5,43 +5,54 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use pointsman_broker::Error;
-use pointsman_broker::view::StoredMessage;
+use pointsman_broker::view::{MessageById, StoredMessage};
 use pointsman_model::{MessageId, QueueId, limits};
 
 use crate::context::Cx;
 use crate::failure::Failure;
-use crate::message_json::{Breaks, Data, message, size_hint};
+use crate::message_json::{Breaks, Data, message, scheduled, size_hint};
 use crate::query::Query;
 use crate::{answer, cursor, json};
 
-async fn find(cx: &Cx) -> Result<StoredMessage, Failure> {
+async fn find(cx: &Cx) -> Result<MessageById, Failure> {
     // An id is opaque: one that is none names no message.
     let Some(id) = MessageId::parse(cx.path("id")) else {
         return Err(cx.after_tenant(Error::MessageNotFound.into()).await);
     };
-    Ok(cx.app.broker.get_message(&cx.call, cx.tenant(), id).await?)
+    Ok(cx.app.broker.find_message(&cx.call, cx.tenant(), id).await?)
 }
 
 pub(crate) async fn get(cx: Cx) -> Result<Response, Failure> {
     cx.json_query(&[]).await?;
-    let found = find(&cx).await?;
-    let mut out = Vec::with_capacity(size_hint(&found));
-    message(&mut out, &found, Data::Included(Breaks::Keep))?;
+    let mut out = Vec::new();
+    match find(&cx).await? {
+        MessageById::Stored(stored) => {
+            out.reserve(size_hint(&stored));
+            message(&mut out, &stored, Data::Included(Breaks::Keep))?;
+        }
+        MessageById::Scheduled(waiting) => scheduled(&mut out, &waiting)?,
+    }
     Ok(answer::bytes_of(StatusCode::OK, "application/json", out))
 }
 
 /// The bytes, as published. A browser must not run them as a page of ours.
 pub(crate) async fn payload(cx: Cx) -> Result<Response, Failure> {
     cx.query(&[]).await?;
-    let found = find(&cx).await?;
-    let head = found.head()?;
-    let kind = head.content_type.and_then(|kind| HeaderValue::try_from(kind).ok());
-    let mut response = Response::new(Body::from(found.record.body.clone()));
+    let (kind, body) = match find(&cx).await? {
+        MessageById::Stored(found) => (type_of(found.head()?.content_type), found.record.body),
+        MessageById::Scheduled(found) => (type_of(found.head()?.content_type), found.record.body),
+    };
+    let mut response = Response::new(Body::from(body));
     let out = response.headers_mut();
-    out.insert(header::CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    out.insert(header::CONTENT_TYPE, kind);
     out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     Ok(response)
+}
+
+fn type_of(content_type: Option<&str>) -> HeaderValue {
+    let kind = content_type.and_then(|kind| HeaderValue::try_from(kind).ok());
+    kind.unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }
 
 /// What a list of a topic's messages asks for.

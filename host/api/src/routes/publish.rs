@@ -61,7 +61,11 @@ pub(crate) async fn publish(cx: Cx, body: Body) -> Result<Response, Failure> {
     let (broker, call) = (cx.broker(), cx.call.clone());
     let (tenant, topic) = (cx.tenant().to_owned(), cx.path("topic").to_owned());
     let publish = Publish { messages, ack, atomic };
-    let results = detached(async move { broker.publish(&call, &tenant, &topic, publish).await }).await?;
+    let results = detached(async move {
+        let published = broker.publish(&call, &tenant, &topic, publish).await;
+        published.map_err(|error| if shape == Shape::Raw { by_header(error) } else { error })
+    });
+    let results = results.await?;
     if results.len() != count {
         return Err(crate::failure::internal("a publish without a result for each message"));
     }
@@ -112,6 +116,7 @@ fn shown(receipt: PublishReceipt) -> Receipt {
         queue: receipt.queue.map(|queue| queue.0),
         offset: receipt.offset.map(|offset| Decimal(offset.0)),
         stored_at: receipt.stored_at.map(|at| Time(at.0)),
+        deliver_at: receipt.deliver_at.map(|at| Time(at.0)),
         duplicate: (receipt.durability == Durability::Quorum).then_some(false),
         durability: acked(receipt.durability),
         targets: receipt
@@ -139,7 +144,8 @@ fn one(cx: &Cx, results: Results) -> Result<Response, Failure> {
 fn by_header(error: Error) -> Error {
     match error {
         Error::InvalidRequest { pointer, detail } if pointer.starts_with('/') => {
-            Error::InvalidRequest { pointer: raw::header_of(&pointer[1..]), detail }
+            let field = pointer.strip_prefix("/messages/0/").unwrap_or(&pointer[1..]);
+            Error::InvalidRequest { pointer: raw::header_of(field), detail }
         }
         other => other,
     }
@@ -203,6 +209,10 @@ fn write_result(out: &mut Vec<u8>, index: usize, result: Result<PublishReceipt, 
             optional(out, receipt.offset, |out, offset| json::decimal(out, offset.0));
             json::raw(out, ",\"stored_at\":");
             optional(out, receipt.stored_at, json::time);
+            if let Some(at) = receipt.deliver_at {
+                json::raw(out, ",\"deliver_at\":");
+                json::time(out, at);
+            }
             let full = receipt.durability == Durability::Quorum;
             json::raw(out, if full { ",\"duplicate\":false" } else { ",\"duplicate\":null" });
             json::raw(out, ",\"durability\":");

@@ -26,7 +26,18 @@ async fn publishing() {
         (&[BATCH][..], "{", (400, "invalid-request", "")),
         (&[BATCH], r#"{"messages":[{"data":1,"nope":1}]}"#, (400, "invalid-request", "/messages/0/nope")),
         (&[BATCH], r#"{"messages":[{"data":{"a":1,"a":1}}]}"#, (400, "invalid-request", "/messages/0/data/a")),
-        (&[BATCH], r#"{"messages":[{"data":1,"delay_ms":1}]}"#, (400, "invalid-request", "/messages/0/delay_ms")),
+        (
+            &[BATCH],
+            r#"{"messages":[{"data":1,"delay_level":19}]}"#,
+            (400, "invalid-request", "/messages/0/delay_level"),
+        ),
+        (
+            &[BATCH],
+            r#"{"messages":[{"data":1},{"data":1,"deliver_at":"2099-01-01T00:00:00Z"}]}"#,
+            (400, "invalid-request", "/messages/1/deliver_at"),
+        ),
+        (&[("pm-deliver-at", "2099-01-01T00:00:00Z")], "x", (400, "invalid-request", "Pm-Deliver-At")),
+        (&[("pm-delay-ms", "5"), ("pm-delay-level", "5")], "x", (400, "invalid-request", "Pm-Delay-Level")),
         (&[BATCH, ("pm-tag", "x")], r#"{"messages":[{"data":1}]}"#, (400, "invalid-request", "Pm-Tag")),
         (
             &[BATCH, ("idempotency-key", "k")],
@@ -44,7 +55,7 @@ async fn publishing() {
         (&[("pm-nope", "2")], "x", (400, "invalid-request", "Pm-Nope")),
         (&[("pm-tag", "a"), ("pm-tag", "b")], "x", (400, "invalid-request", "Pm-Tag")),
         (&[("pm-tag", "a|b")], "x", (400, "invalid-request", "Pm-Tag")),
-        (&[("pm-delay-ms", "5")], "x", (400, "invalid-request", "Pm-Delay-Ms")),
+        (&[("pm-delay-ms", "31536000001")], "x", (400, "invalid-request", "Pm-Delay-Ms")),
         (&[("idempotency-key", "k")], "x", (400, "invalid-request", "Idempotency-Key")),
         (&[("pm-timeout-ms", "60001")], "x", (400, "invalid-request", "Pm-Timeout-Ms")),
         (&[("pm-timeout-ms", "0")], "x", (400, "invalid-request", "Pm-Timeout-Ms")),

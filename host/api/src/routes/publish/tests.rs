@@ -22,12 +22,15 @@ fn results_are_of_the_contract() {
         queue: Some(QueueId(1)),
         offset: Some(QueueOffset(7)),
         stored_at: Some(Timestamp(1)),
+        deliver_at: None,
         durability: Durability::Quorum,
         targets: Vec::new(),
     };
     check(Ok(full.clone()));
     let target = |queue| PublishTarget { topic: "a".into(), queue: QueueId(queue), offset: Some(QueueOffset(0)) };
     check(Ok(PublishReceipt { targets: vec![target(0), target(1)], ..full.clone() }));
+    let waits = PublishReceipt { queue: None, offset: None, stored_at: None, ..full.clone() };
+    check(Ok(PublishReceipt { deliver_at: Some(Timestamp(9)), ..waits }));
     check(Ok(PublishReceipt { id: None, offset: None, stored_at: None, durability: Durability::Leader, ..full }));
     check(Err(Error::MessageTooLarge { limit: 5 }));
     check(Err(Error::OffsetExpired { earliest: 5 }));
