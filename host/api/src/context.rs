@@ -21,6 +21,8 @@ use crate::{App, conditional, headers};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Admitted {
     pub(crate) request_id: String,
+    /// Who calls; `None` on the open routes.
+    pub(crate) principal: Option<Principal>,
     /// Decoded and checked parts of the path.
     pub(crate) path: Vec<(&'static str, String)>,
 }
@@ -41,13 +43,18 @@ impl FromRequestParts<Arc<App>> for Cx {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        let Admitted { request_id, path } = parts.extensions.remove::<Admitted>().unwrap_or_default();
+        let Admitted { request_id, principal, path } = parts.extensions.remove::<Admitted>().unwrap_or_default();
         let headers = std::mem::take(&mut parts.headers);
         let timeout = timeout(&headers);
         let wait = timeout.as_ref().copied().unwrap_or(Duration::from_millis(limits::TIMEOUT_MS_DEFAULT));
         Ok(Self {
             app: Arc::clone(app),
-            call: Call { principal: Principal::Operator, deadline: Instant::now() + wait, request_id },
+            // Open routes tell everyone the same; what asks the broker there is nobody's call.
+            call: Call {
+                principal: principal.unwrap_or(Principal::Operator),
+                deadline: Instant::now() + wait,
+                request_id,
+            },
             headers,
             connection: parts.extensions.remove().unwrap_or_default(),
             path,

@@ -11,10 +11,11 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use pointsman_api_types::Code;
+use pointsman_broker::Error;
 
 use crate::context::{self, Admitted};
 use crate::failure::Failure;
-use crate::{App, compress, headers, origin, routes};
+use crate::{App, access, compress, headers, origin, routes, ticket};
 
 /// Characters of a request id that a client sends.
 const REQUEST_ID_CHARS_MAX: usize = 64;
@@ -32,11 +33,12 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     };
     let admitted = match bad_id {
         Some(failure) => Err(failure),
-        None => admit(&mut parts, route).await,
+        None => admit(&app, &mut parts, route).await,
     };
     let answered = match admitted {
-        Ok(path) => {
-            parts.extensions.insert(Admitted { request_id: request_id.clone(), path });
+        Ok(mut admitted) => {
+            admitted.request_id.clone_from(&request_id);
+            parts.extensions.insert(admitted);
             next.run(Request::from_parts(parts, body)).await
         }
         Err(failure) => failure.into_response(),
@@ -50,10 +52,11 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     response
 }
 
-/// Origin, names of the path, credentials: the checks that need no handler.
-async fn admit(parts: &mut Parts, route: Option<&'static str>) -> Result<Vec<(&'static str, String)>, Failure> {
-    let open_to_all = route.is_some_and(|route| route.starts_with("/health/") || route == "/version");
-    if !open_to_all {
+/// Origin, names of the path, credentials, tenant, scope: the checks that need no handler.
+async fn admit(app: &App, parts: &mut Parts, route: Option<&'static str>) -> Result<Admitted, Failure> {
+    let open = route.is_some_and(access::is_open);
+    let presented = if open { Presented::Nothing } else { presented(parts)? };
+    if !open && matches!(presented, Presented::Nothing) && !app.broker.needs_token() {
         origin::check(&parts.uri, &parts.headers)?;
     }
     let path = match route {
@@ -61,11 +64,45 @@ async fn admit(parts: &mut Parts, route: Option<&'static str>) -> Result<Vec<(&'
         _ => Vec::new(),
     };
     context::check_path(&path, matches!(parts.method, Method::GET | Method::HEAD))?;
-    if route.is_some() && !open_to_all && parts.headers.contains_key(header::AUTHORIZATION) {
-        // There are no tokens yet, so none is valid.
-        return Err(Failure::at(Code::Unauthenticated, "Authorization", "the token is not known"));
+    let Some(route) = route.filter(|_| !open) else {
+        return Ok(Admitted { path, ..Admitted::default() });
+    };
+    let principal = match presented {
+        Presented::Nothing => app.broker.authenticate(None)?,
+        Presented::Bearer(token) => app.broker.authenticate(Some(&token))?,
+        Presented::Ticket(ticket) if ticket::is_stream(route) => app.broker.redeem_ticket(&ticket, parts.uri.path())?,
+        Presented::Ticket(_) => return Err(Error::Unauthenticated("a ticket opens streams only".to_owned()).into()),
+    };
+    let tenant = path.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.as_str());
+    app.broker.check_access(&principal, tenant, access::action(route, &parts.method, &path))?;
+    Ok(Admitted { principal: Some(principal), path, ..Admitted::default() })
+}
+
+/// Credentials as they came.
+enum Presented {
+    Nothing,
+    Bearer(String),
+    Ticket(String),
+}
+
+/// A bearer token of the header, or a ticket of the query, which the handlers never see.
+fn presented(parts: &mut Parts) -> Result<Presented, Failure> {
+    let ticket = ticket::take(&mut parts.uri)?;
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(ticket.map_or(Presented::Nothing, Presented::Ticket));
+    };
+    let refused = |detail: &str| Err(Error::Unauthenticated(detail.to_owned()).into());
+    if values.next().is_some() || ticket.is_some() {
+        return refused("one credential, please");
     }
-    Ok(path)
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Ok(Presented::Bearer(token.trim().to_owned()))
+        }
+        _ => refused("`Bearer` and a token"),
+    }
 }
 
 async fn path_parts(parts: &mut Parts) -> Result<Vec<(&'static str, String)>, Failure> {

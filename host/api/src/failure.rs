@@ -171,6 +171,16 @@ impl From<Error> for Failure {
                 problem.into()
             }
             Error::QuotaExceeded(_) => Self::new(Code::QuotaExceeded, detail),
+            Error::RateExceeded { retry_after_ms, .. } => {
+                let mut problem = Problem::new(Code::QuotaExceeded, detail);
+                problem.retry_after_ms = Some(retry_after_ms);
+                problem.into()
+            }
+            Error::Unauthenticated(_) => Self::at(Code::Unauthenticated, "Authorization", detail),
+            Error::TokenExpired => Self::at(Code::TokenExpired, "Authorization", detail),
+            Error::TokenRevoked => Self::at(Code::TokenRevoked, "Authorization", detail),
+            Error::Forbidden(_) => Self::new(Code::Forbidden, detail),
+            Error::TokenNotFound => Self::new(Code::TokenNotFound, detail),
             Error::NoLeader => Self::new(Code::NoLeader, detail),
             Error::Overloaded(_) => Self::new(Code::Overloaded, detail),
             Error::Draining => Self::new(Code::Draining, detail),

@@ -3,7 +3,7 @@
 //! [`router`] maps the HTTP contract to the use cases of `pointsman_broker`; [`serve`](serve::serve) runs it over TCP,
 //! HTTP/1.1 and h2c on one port. One request passes, in this order:
 //!
-//! 1. `edge`: request id, foreign `Origin`/`Host`, names of the path, credentials; afterwards problems are rendered,
+//! 1. `edge`: request id, foreign `Origin`/`Host`, names of the path, credentials, tenant, scope (`access`); afterwards problems are rendered,
 //!    answers compressed, metrics counted. Every error of a request becomes `application/problem+json` here and only here.
 //! 2. `context`: what every handler is told: the call (who, until when), names, query, headers.
 //! 3. a handler in `routes`: one file a resource. It reads its query, then its body, and calls the broker. Checks of the
@@ -15,6 +15,7 @@
 //!
 //! Never here: openraft, wasmtime, and no rule of the broker.
 
+mod access;
 mod answer;
 mod body;
 mod compress;
@@ -34,6 +35,7 @@ mod publish;
 mod query;
 mod routes;
 pub mod serve;
+mod ticket;
 
 use std::sync::Arc;
 

@@ -35,6 +35,12 @@ const WRITES: &[Code] = &[Code::DiskFull, Code::OutcomeUnknown];
 /// Codes of every call with a body.
 const BODIES: &[Code] = &[Code::TooDeep, Code::BodyTooLarge, Code::UnsupportedMediaType, Code::RequestTimeout];
 
+/// Method and path of every operation.
+#[cfg(test)]
+pub(crate) fn operations() -> impl Iterator<Item = (&'static str, &'static str)> {
+    operations::all().map(|operation| (operation.method, operation.path))
+}
+
 /// The document, made once.
 pub(crate) fn document() -> Bytes {
     static DOCUMENT: LazyLock<Bytes> =

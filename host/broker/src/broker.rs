@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_model::time::SharedClock;
@@ -10,14 +10,15 @@ use pointsman_model::{ShardId, TenantId, Term, limits};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::batcher::{Batcher, past_deadline};
-use crate::call::Call;
+use crate::batcher::Batcher;
 use crate::error::Error;
 use crate::judging::Bench;
 use crate::ports::{Judges, Shard};
 use crate::shard::{ShardParts, ShardRuntime};
 use crate::signing::Keys;
 use crate::timers::TimerStats;
+use crate::ticket::Tickets;
+use crate::token::OperatorToken;
 
 /// How often leases are looked at for having run out.
 const TICK: Duration = Duration::from_millis(limits::LEASE_TICK_MS);
@@ -31,11 +32,13 @@ pub struct BrokerConfig {
     pub time_scale: f64,
     /// Longest retention a topic may have.
     pub retention_ms_max: u64,
+    /// A token that this node takes as an operator's, beside those of the state.
+    pub operator_token: Option<OperatorToken>,
 }
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self { time_scale: 1.0, retention_ms_max: limits::RETENTION_MS_MAX_DEFAULT }
+        Self { time_scale: 1.0, retention_ms_max: limits::RETENTION_MS_MAX_DEFAULT, operator_token: None }
     }
 }
 
@@ -66,6 +69,8 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) streams: Arc<StreamCount>,
+    pub(crate) operator_token: Option<OperatorToken>,
+    pub(crate) tickets: Tickets,
 }
 
 /// Streams that are open.
@@ -110,7 +115,20 @@ impl Broker {
         };
         let metadata = runtime(metadata);
         let data: Vec<_> = data.into_iter().map(runtime).collect();
-        let inner = Inner { config, metadata, data, bench, keys, clock, stop, tasks, streams: Arc::default() };
+        let operator_token = config.operator_token.clone();
+        let inner = Inner {
+            config,
+            metadata,
+            data,
+            bench,
+            keys,
+            clock,
+            stop,
+            tasks,
+            streams: Arc::default(),
+            operator_token,
+            tickets: Tickets::default(),
+        };
         let broker = Self { inner: Arc::new(inner) };
         broker.inner.tasks.spawn(tick(broker.inner.data.clone(), broker.inner.stop.clone()));
         broker
@@ -156,17 +174,6 @@ impl Broker {
 
     fn shards(&self) -> impl Iterator<Item = &Arc<ShardRuntime>> {
         std::iter::once(&self.inner.metadata).chain(&self.inner.data)
-    }
-
-    /// Refuses what comes after the shutdown began or after its own deadline.
-    pub(crate) fn check_call(&self, call: &Call) -> Result<(), Error> {
-        if self.inner.stop.is_cancelled() {
-            return Err(Error::Draining);
-        }
-        if call.deadline <= Instant::now() {
-            return Err(past_deadline());
-        }
-        Ok(())
     }
 
     /// The home of a tenant.

@@ -18,6 +18,11 @@ use crate::refusal::accepted;
 use crate::shard::ShardRuntime;
 use crate::{Broker, Call, Error};
 
+pub(crate) use page::after;
+
+/// Who the shard itself is, as a tenant.
+pub(crate) const NO_TENANT: TenantId = TenantId(0);
+
 /// What a put came to.
 pub(crate) struct Put {
     pub(crate) id: u32,
@@ -46,7 +51,7 @@ impl Broker {
     }
 
     /// Creates or replaces an object.
-    async fn put(
+    pub(crate) async fn put(
         &self,
         call: &Call,
         shard: &ShardRuntime,
@@ -54,7 +59,7 @@ impl Broker {
         expect: Expect,
         object: Object,
     ) -> Result<Put, Error> {
-        let head = ConfigPut { expect, object };
+        let head = ConfigPut { expect, object, author: call.author() };
         let answer = self.write(call, shard, tenant, kind::CONFIG_PUT, &head, &[]).await?;
         match answer.outcomes().first() {
             Some(Outcome::Configured { created, id, .. }) => Ok(Put { id: *id, created: *created }),
@@ -65,8 +70,20 @@ impl Broker {
     /// Deletes an object.
     async fn delete(&self, call: &Call, tenant: &str, expect: Expect, target: Target) -> Result<(), Error> {
         let home = self.home(tenant)?;
-        let head = ConfigDelete { expect, target };
-        self.write(call, &home.shard, home.tenant, kind::CONFIG_DELETE, &head, &[]).await?;
+        self.delete_in(call, &home.shard, home.tenant, expect, target).await
+    }
+
+    /// Deletes an object of a shard.
+    pub(crate) async fn delete_in(
+        &self,
+        call: &Call,
+        shard: &ShardRuntime,
+        tenant: TenantId,
+        expect: Expect,
+        target: Target,
+    ) -> Result<(), Error> {
+        let head = ConfigDelete { expect, target, author: call.author() };
+        self.write(call, shard, tenant, kind::CONFIG_DELETE, &head, &[]).await?;
         Ok(())
     }
 }

@@ -36,6 +36,21 @@ pub enum Error {
         /// Where in the expression, if known, in characters from 0.
         position: Option<u64>,
     },
+    /// `unauthenticated`.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// `token-expired`.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// `token-revoked`.
+    #[error("the token was revoked")]
+    TokenRevoked,
+    /// `forbidden`.
+    #[error("{0}")]
+    Forbidden(String),
+    /// `token-not-found`.
+    #[error("no such token")]
+    TokenNotFound,
     /// `tenant-not-found`.
     #[error("no such tenant")]
     TenantNotFound,
@@ -108,6 +123,14 @@ pub enum Error {
     /// `quota-exceeded`.
     #[error("{0}")]
     QuotaExceeded(String),
+    /// `quota-exceeded` by a rate: it passes by itself.
+    #[error("{detail}")]
+    RateExceeded {
+        /// Which.
+        detail: String,
+        /// When there is room again.
+        retry_after_ms: u64,
+    },
     /// `no-leader`: surely not done.
     #[error("the shard has no leader right now")]
     NoLeader,

@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::shard::ShardParts;
 use crate::view::{Lease, LeaseRequest};
 use crate::watch::Signal;
-use crate::{Broker, Call};
+use crate::{Action, Broker, Call};
 use memory::{Memory, Step};
 pub(crate) use scan::head;
 
@@ -90,7 +90,7 @@ impl Broker {
         group: &str,
         request: LeaseRequest,
     ) -> Result<Vec<Lease>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Consume(group))?;
         let wait = Duration::from_millis(request.wait_ms);
         let wanted = Wanted::of(request)?;
         let leases = self.group(tenant, group)?.1.lease(&wanted, Instant::now() + wait).await;

@@ -10,10 +10,12 @@
 //!   records.
 //! * **Stream** ([`stream`]): log order, from any place, resumable by cursor.
 //! * **Delay** (`timers`, `scheduled`): what is due is appended again, at the head of the log.
+//! * **Access** ([`Action`], `token`): one function says who may do what; each use case asks it first.
 //! * **Configure** (`configure`): tenants, topics, groups, bindings, plugin versions: entries like all else.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
 
+mod access;
 mod batcher;
 mod broker;
 pub mod call;
@@ -37,12 +39,16 @@ pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timers;
+mod ticket;
+mod token;
 pub mod view;
 mod watch;
 
+pub use access::Action;
 pub use broker::{Broker, BrokerConfig, ShardHealth};
-pub use call::{Call, Principal};
+pub use call::{Bearer, Call, Principal};
 pub use error::Error;
 pub use pointsman_state_machine::{command, state};
 pub use stream::TopicStream;
 pub use timers::{LATE_BUCKETS_MS, TimerStats};
+pub use token::OperatorToken;

@@ -11,7 +11,7 @@ use crate::lease::{check, head};
 use crate::ports::Found;
 use crate::scheduled::scheduled;
 use crate::view::{MessageById, StoredMessage};
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 
 impl Broker {
     /// A visible message by its id.
@@ -30,8 +30,7 @@ impl Broker {
     /// # Errors
     /// [`Error::MessageNotFound`], also for a message of another tenant, a half and a cancelled one.
     pub async fn find_message(&self, call: &Call, tenant: &str, id: MessageId) -> Result<MessageById, Error> {
-        self.check_call(call)?;
-        let home = self.home(tenant)?;
+        let home = self.authorize(call, tenant, Action::ConsumeSome)?;
         if id.shard != home.shard.port.id() {
             return Err(Error::MessageNotFound);
         }
@@ -44,7 +43,9 @@ impl Broker {
         // What was delivered since the look above is found here.
         let found = find(&home, id)?;
         let found = found.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))?;
-        stored(&home, id, found).map(MessageById::Stored)
+        let message = stored(&home, id, found)?;
+        self.authorize(call, tenant, Action::Consume(message.topic.as_str()))?;
+        Ok(MessageById::Stored(message))
     }
 
     /// Messages of a queue from an offset upward, in order; fewer than `limit` if their bodies are large.
@@ -60,7 +61,7 @@ impl Broker {
         offset: u64,
         limit: u32,
     ) -> Result<Vec<StoredMessage>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Consume(topic))?;
         check("limit", limit.into(), 1, limits::PAGE_ITEMS_MAX.into())?;
         let (home, topic) = self.topic(tenant, topic)?;
         if queue.0 >= topic.queues() {
@@ -96,7 +97,7 @@ impl Broker {
         key: &str,
         limit: u32,
     ) -> Result<Vec<StoredMessage>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Consume(topic))?;
         check("limit", limit.into(), 1, limits::PAGE_ITEMS_MAX.into())?;
         let (home, topic) = self.topic(tenant, topic)?;
         let places = home.shard.port.by_key(topic.id, hash::hash(key.as_bytes()), limit as usize)?;

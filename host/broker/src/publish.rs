@@ -26,7 +26,7 @@ use crate::batcher::past_deadline;
 use crate::error::Error;
 use crate::ports::BoxFuture;
 use crate::view::{Publish, PublishReceipt};
-use crate::{Broker, Call};
+use crate::{Action, Broker, Call};
 use job::{Decided, Job};
 use receipt::Results;
 
@@ -42,9 +42,8 @@ impl Broker {
         topic: &str,
         publish: Publish,
     ) -> Result<Vec<Result<PublishReceipt, Error>>, Error> {
-        self.check_call(call)?;
+        let home = self.authorize(call, tenant, Action::Publish(topic))?;
         check_size(&publish)?;
-        let home = self.home(tenant)?;
         let (topic_id, name, durability) = {
             let state = home.shard.port.state();
             let found = state.topic(home.tenant, topic);

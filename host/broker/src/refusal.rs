@@ -26,6 +26,8 @@ impl From<Refusal> for Error {
             Refusal::NotScheduled => Self::MessageNotFound,
             Refusal::TransactionNotFound => Self::TransactionNotFound,
             Refusal::TransactionResolved(state) => Self::TransactionResolved(state),
+            Refusal::TokenNotFound => Self::TokenNotFound,
+            Refusal::QuotaExceeded(what, limit) => Self::QuotaExceeded(format!("the tenant has its {limit} {what}")),
             Refusal::Malformed(detail) => Self::invalid("", detail),
             other => Self::Internal(format!("refused: {other:?}")),
         }

@@ -4,7 +4,7 @@ use pointsman_model::limits;
 
 use crate::lease::check;
 use crate::view::{SettleOp, SettleRequest, SettleResult};
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 
 impl Broker {
     /// Ends or extends leases; one result an item, in order.
@@ -18,7 +18,7 @@ impl Broker {
         group: &str,
         items: Vec<SettleRequest>,
     ) -> Result<Vec<SettleResult>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Consume(group))?;
         if items.len() > limits::SETTLE_ITEMS_MAX {
             return Err(Error::invalid("/items", format!("at most {} items", limits::SETTLE_ITEMS_MAX)));
         }

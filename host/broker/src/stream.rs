@@ -28,7 +28,7 @@ use crate::lookup::id_of;
 use crate::ports::Judge;
 use crate::view::{FilterSpec, StoredMessage, StreamEvent, StreamFrom, StreamRequest};
 use crate::watch::Signal;
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 use merge::{Merge, Merged};
 use slot::StreamSlot;
 
@@ -83,7 +83,7 @@ impl Broker {
         topic: &str,
         request: StreamRequest,
     ) -> Result<TopicStream, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Consume(topic))?;
         let (home, topic) = self.topic(tenant, topic)?;
         if let Some(queue) = request.queues.iter().find(|queue| queue.0 >= topic.queues()) {
             return Err(Error::invalid("queues", format!("the topic has no queue {queue}")));

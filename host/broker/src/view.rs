@@ -15,6 +15,15 @@ pub struct Written<T> {
     pub created: bool,
 }
 
+/// A token just made.
+#[derive(Clone, PartialEq)]
+pub struct NewToken {
+    /// What its bearer presents. Shown once.
+    pub bearer: String,
+    /// The token.
+    pub token: pointsman_state_machine::state::Token,
+}
+
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {

@@ -13,7 +13,7 @@ use pointsman_consensus::{Shard, ShardConfig};
 use pointsman_model::record::{self, Header, kind};
 use pointsman_model::time::SystemClock;
 use pointsman_model::{Generation, QueueId, ShardId, TenantId, TopicId, limits};
-use pointsman_state_machine::command::{ConfigPut, Durability, Expect, Object, PublishHead, TopicConfig};
+use pointsman_state_machine::command::{Author, ConfigPut, Durability, Expect, Object, PublishHead, TopicConfig};
 use pointsman_storage::disk::RealDisk;
 use pointsman_storage::identity::Identity;
 use tokio::sync::oneshot;
@@ -110,7 +110,7 @@ async fn configure(shard: &Shard) -> Result<()> {
         [Object::Tenant { name: "a".into(), id: TENANT.0 }, Object::Topic { name: "events".into(), config: topic }];
     let mut bytes = BytesMut::new();
     for object in objects {
-        let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object })?;
+        let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object, author: Author::default() })?;
         record::encode(&mut bytes, &Header { kind: kind::CONFIG_PUT, tenant: TENANT, ..Header::default() }, &head, b"");
     }
     let crc = record::records_crc(&bytes)?;

@@ -14,7 +14,7 @@ use pointsman_broker::ports::{Committed, Proposal, ProposeError, Shard as _};
 use pointsman_model::record::{self, Header, kind};
 use pointsman_model::time::SystemClock;
 use pointsman_model::{Generation, QueueId, ShardId, TenantId, Term, Timestamp, TopicId};
-use pointsman_state_machine::command::{ConfigPut, Durability, Expect, Object, PublishHead, TopicConfig};
+use pointsman_state_machine::command::{Author, ConfigPut, Durability, Expect, Object, PublishHead, TopicConfig};
 use pointsman_storage::disk::RealDisk;
 use pointsman_storage::identity::Identity;
 use tokio::sync::oneshot;
@@ -55,7 +55,8 @@ impl Records {
     }
 
     fn put(&mut self, tenant: TenantId, object: Object) {
-        let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object }).unwrap();
+        let head =
+            postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object, author: Author::default() }).unwrap();
         self.add(&Header { kind: kind::CONFIG_PUT, tenant, ..Header::default() }, &head, b"");
     }
 

@@ -16,6 +16,7 @@
 //! | [`message`] | what a producer says about a message |
 //! | [`delay`] | when a message is to be delivered |
 //! | [`judge`] | plugin kinds, fields, columns and answers |
+//! | [`scope`] | what a token may do |
 //! | [`retry`] | the default retry table |
 //! | [`limits`] | every bound, in one file |
 
@@ -30,6 +31,7 @@ pub mod name;
 pub mod queue_entry;
 pub mod record;
 pub mod retry;
+pub mod scope;
 pub mod time;
 pub mod transaction_id;
 
@@ -39,5 +41,6 @@ pub use ids::{
 };
 pub use message_id::MessageId;
 pub use name::Name;
+pub use scope::Scope;
 pub use time::Timestamp;
 pub use transaction_id::TransactionId;

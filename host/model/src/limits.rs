@@ -159,6 +159,22 @@ pub const TIMEOUT_MS_MAX: u64 = 60_000;
 pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 /// Most items of a list page.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;
+/// Tokens of one tenant that are not revoked.
+pub const TOKENS_PER_TENANT_MAX: usize = 1_000;
+/// Revoked tokens of one tenant that are remembered as such.
+pub const TOKENS_REVOKED_KEPT: usize = 1_000;
+/// Scopes of one token.
+pub const TOKEN_SCOPES_MAX: usize = 64;
+/// Longest bearer token worth looking at.
+pub const TOKEN_BYTES_MAX: usize = 512;
+/// Fewest characters of the token in an operator token file.
+pub const OPERATOR_TOKEN_CHARS_MIN: usize = 16;
+/// How long a stream ticket is good.
+pub const TICKET_MS: u64 = 60_000;
+/// Stream tickets that are out at once.
+pub const TICKETS_MAX: usize = 10_000;
+/// Audit rows of one tenant; the oldest go first.
+pub const AUDIT_ROWS_PER_TENANT_MAX: u64 = 10_000;
 /// Open streams of one tenant.
 pub const STREAMS_PER_TENANT_MAX: usize = 100;
 /// Open streams of one node.

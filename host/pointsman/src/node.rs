@@ -75,7 +75,11 @@ impl Node {
 
         let sandbox = Arc::new(PluginHost::new(sandbox_config(data_dir, &clock, settings)?)?);
         let broker = Broker::new(
-            BrokerConfig { time_scale: settings.time_scale, retention_ms_max: settings.retention_ms_max },
+            BrokerConfig {
+                time_scale: settings.time_scale,
+                retention_ms_max: settings.retention_ms_max,
+                operator_token: None,
+            },
             Arc::clone(&shards.metadata) as _,
             vec![Arc::clone(&shards.data) as _],
             Arc::new(SandboxJudges::new(Arc::clone(&sandbox))),

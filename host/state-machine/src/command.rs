@@ -288,6 +288,8 @@ pub struct ConfigPut {
     pub expect: Expect,
     /// The object as it shall be.
     pub object: Object,
+    /// Who wrote it.
+    pub author: Author,
 }
 
 /// Head of a `config-delete` record.
@@ -297,6 +299,17 @@ pub struct ConfigDelete {
     pub expect: Expect,
     /// The object that goes.
     pub target: Target,
+    /// Who deleted it.
+    pub author: Author,
+}
+
+/// Who changed the configuration, for the audit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Author {
+    /// Id of the token, `operator` for a local caller without one, `node` for the broker itself.
+    pub by: String,
+    /// The request.
+    pub request_id: String,
 }
 
 /// A precondition on an object's revision.
@@ -365,6 +378,42 @@ pub enum Object {
         /// Nothing is leased.
         paused: bool,
     },
+    /// Metadata shard: a token of a tenant. It never changes.
+    Token {
+        /// Its id: the part of the bearer token that is no secret.
+        id: String,
+        /// Name of its tenant.
+        tenant: String,
+        /// sha256 of the secret part.
+        hash: [u8; 32],
+        /// What it may do (`model::scope`).
+        scopes: Vec<String>,
+        /// When it expires, ms.
+        expires_at: Option<u64>,
+    },
+    /// Home shard: how much the header's tenant may use.
+    Quota(Quota),
+}
+
+/// How much a tenant may use; `None` is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Messages published a second.
+    pub messages_per_s: Option<u64>,
+    /// Bytes of payload published a second.
+    pub bytes_per_s: Option<u64>,
+    /// Bytes that stored messages take.
+    pub storage_bytes: Option<u64>,
+    /// Topics.
+    pub topics: Option<u32>,
+    /// Groups.
+    pub groups: Option<u32>,
+    /// Uploaded plugin versions.
+    pub plugins: Option<u32>,
+    /// Open streams.
+    pub connections: Option<u32>,
+    /// Fuel that its plugins burn a second.
+    pub plugin_fuel_per_s: Option<u64>,
 }
 
 /// Which configuration object goes.
@@ -378,6 +427,12 @@ pub enum Target {
     Binding(String),
     /// A plugin version; refused while bindings use it.
     PluginVersion(String, String),
+    /// Metadata shard: a token of the named tenant, which is revoked: tenant, id.
+    Token(String, String),
+    /// Home shard: the tenant itself; refused while it has topics or groups.
+    Tenant(String),
+    /// Metadata shard: the tenant's id and home, and its tokens; refused while one of them is an operator's.
+    TenantHome(String),
 }
 
 /// Settings of a topic.
@@ -502,4 +557,6 @@ pub struct PluginCommit {
     pub warnings: Vec<String>,
     /// How long the compilation took on the leader.
     pub compile_ms: u32,
+    /// Who uploaded it.
+    pub author: Author,
 }

@@ -10,6 +10,7 @@
 //! | `changes` | what the entry has changed so far, and its rows |
 //! | `publish` `park` `settle` `held` `seek` `dead_letter` `config` `plugin` | the commands |
 //! | `dedup` | keys under which messages are stored once, and when they are forgotten |
+//! | `audit` `usage` | who changed what, and how much each tenant has used |
 //! | `outcome_hash` | what replicas compare |
 //! | `timers` `dead_letters` | reads of parked messages, and of those a group gave up |
 //! | `load` | typed state from rows |
@@ -17,6 +18,7 @@
 //!
 //! INVARIANT: a record that is refused has changed nothing; every command checks all before its first change.
 
+mod audit;
 mod changes;
 mod config;
 mod dead_letter;
@@ -34,6 +36,7 @@ mod settle;
 mod timers;
 mod transaction;
 mod transactions;
+mod usage;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -46,7 +49,7 @@ use pointsman_model::{
 
 use crate::error::Error;
 use crate::outcome::Outcome;
-use crate::state::{Retry, State};
+use crate::state::{AuditRow, Retry, State};
 use crate::table;
 use entry::Entry;
 pub use walk::SegmentWalk;
@@ -256,6 +259,19 @@ impl Machine {
         digest: &[u8; 32],
     ) -> Result<Option<Vec<u8>>, Error> {
         plugin::bytes(&self.state, store, tenant, digest)
+    }
+
+    /// At most `limit` changes of the configuration, the newest first, from the one after `after` on.
+    ///
+    /// # Errors
+    /// A failed read or a damaged row.
+    pub fn audit(
+        &self,
+        store: &dyn Store,
+        after: Option<(LogIndex, Ordinal)>,
+        limit: usize,
+    ) -> Result<Vec<(LogIndex, Ordinal, AuditRow)>, Error> {
+        audit::newest(store, after, limit)
     }
 
     /// The tenant of a group that has retry rows.

@@ -209,4 +209,8 @@ pub enum Refusal {
     NotDue,
     /// An id is taken by another tenant. Holds the id.
     TenantIdTaken(TenantId),
+    /// No such token of the tenant.
+    TokenNotFound,
+    /// The tenant has as many as it may have. Holds of what, and how many.
+    QuotaExceeded(&'static str, u64),
 }

@@ -14,9 +14,10 @@ mod tenant_name;
 mod transaction;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pointsman_model::{
-    BindingId, Generation, GroupId, Name, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId,
+    BindingId, Generation, GroupId, Name, PluginVersionId, QueueId, QueueOffset, Scope, TenantId, Timestamp, TopicId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,17 @@ pub struct State {
     pub homes: BTreeMap<Name, TenantHome>,
     /// Metadata shard: keys that receipts and cursors are signed with.
     pub cluster_keys: BTreeMap<u8, [u8; 32]>,
+    /// Metadata shard: tokens by id, the revoked ones among them.
+    pub tokens: BTreeMap<String, Token>,
+    /// Metadata shard: how many tokens with the scope `operator` are not revoked. Expired ones count: a node must not
+    /// open up by itself.
+    pub operator_tokens: usize,
+    /// Quotas that were put, with their revisions.
+    pub quotas: BTreeMap<TenantId, (command::Quota, u64)>,
+    /// What each tenant has used.
+    pub usage: BTreeMap<TenantId, Usage>,
+    /// Bytes that each tenant's stored messages take: the sum over its queues.
+    pub stored_bytes: BTreeMap<TenantId, u64>,
     /// Topics.
     pub topics: BTreeMap<TopicId, Topic>,
     /// Their ids by tenant and name.
@@ -132,6 +144,63 @@ pub struct TenantHome {
     pub created_at: Timestamp,
     /// Changed by each write to it.
     pub revision: u64,
+}
+
+/// A token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Name of its tenant.
+    pub tenant_name: Name,
+    /// sha256 of the secret part.
+    pub hash: [u8; 32],
+    /// What it may do.
+    pub scopes: Arc<[Scope]>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Changed by each write to it.
+    pub revision: u64,
+}
+
+impl Token {
+    /// True if it has the scope `operator`.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.scopes.contains(&Scope::Operator)
+    }
+}
+
+/// What a tenant has used since it was created, and how long its audit is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Messages stored.
+    pub messages: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Audit rows.
+    pub audit_rows: u64,
+}
+
+/// A change of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// When, ms.
+    pub at: u64,
+    /// The tenant's name; it may be gone by now.
+    pub tenant: String,
+    /// Who.
+    pub author: command::Author,
+    /// `create`, `replace`, `delete` or `revoke`.
+    pub action: String,
+    /// What: a path below the tenant, or nothing for the tenant itself.
+    pub target: String,
 }
 
 /// A topic.
@@ -233,6 +302,8 @@ pub struct QueueEnds {
     pub earliest: u64,
     /// The offset the next message gets.
     pub latest: u64,
+    /// Bytes of the records of all its messages.
+    pub bytes: u64,
 }
 
 impl State {
@@ -259,6 +330,18 @@ impl State {
     pub fn plugin(&self, tenant: TenantId, name: &str, version: &str) -> Option<&PluginVersion> {
         let versions = self.plugins_by_name.get(&(tenant, name) as &dyn TenantName)?;
         versions.get(version).and_then(|id| self.plugins.get(id))
+    }
+
+    /// True if calls need a token.
+    #[must_use]
+    pub fn has_operator_token(&self) -> bool {
+        self.operator_tokens > 0
+    }
+
+    /// What a tenant may use.
+    #[must_use]
+    pub fn quota(&self, tenant: TenantId) -> command::Quota {
+        self.quotas.get(&tenant).map(|(quota, _)| *quota).unwrap_or_default()
     }
 
     /// Ends of a queue; empty if it never had a message.

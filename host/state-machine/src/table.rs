@@ -40,6 +40,11 @@
 //! | 28 transaction counts | `tenant` | how many in each state; messages discarded and checks, ever |
 //! | 40 transaction of topic | `tenant`, topic u32, index u64, ordinal u16 | nothing: a prepared one needs the topic |
 //! | 41 transaction name | `tenant`, topic u32, xxh3-128 of the name | index, ordinal of what a producer prepared under it |
+//! | 33 token | `0`, id | tenant and its name, hash of the secret, scopes, created, expires, revoked, revision |
+//! | 34 quota | `tenant` | the quota, revision |
+//! | 35 usage | `tenant` | [`Usage`] |
+//! | 36 audit | `0`, !index u64, !ordinal u16 | [`AuditRow`]; the newest sorts first |
+//! | 37 audit of a tenant | `tenant`, index u64, ordinal u16 | nothing; the oldest sorts first |
 //!
 //! Tables 16 and 17 go with their segment, hence are the shard's. A block without a set bit has no row, and no bit below
 //! the floor is set.
@@ -52,6 +57,8 @@
 //! [`DeadLetter`]: crate::state::DeadLetter
 //! [`Held`]: crate::state::Held
 //! [`Transaction`]: crate::state::Transaction
+//! [`Usage`]: crate::state::Usage
+//! [`AuditRow`]: crate::state::AuditRow
 
 mod dedup;
 mod rows;
@@ -60,7 +67,7 @@ mod transaction;
 pub(crate) use dedup::{
     DedupList, dedup_count_key, dedup_key, dedup_list_key, dedup_lists_of, dedup_lists_prefix, dedup_prefix,
 };
-pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ShardRow, TenantRow, TopicRow};
+pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ShardRow, TenantRow, TokenRow, TopicRow};
 pub(crate) use transaction::{
     transaction_counts_key, transaction_due_from, transaction_due_key, transaction_due_prefix, transaction_key,
     transaction_name_key, transaction_prefix, transaction_since_from, transaction_since_key, transaction_since_prefix,
@@ -147,6 +154,16 @@ pub const TRANSACTION_COUNTS: u8 = 28;
 pub const TRANSACTION_TOPIC: u8 = 40;
 /// Those that their producers named.
 pub const TRANSACTION_NAME: u8 = 41;
+/// Metadata shard: tokens.
+pub const TOKEN: u8 = 33;
+/// Quotas.
+pub const QUOTA: u8 = 34;
+/// What tenants have used.
+pub const USAGE: u8 = 35;
+/// Changes of the configuration, the newest first.
+pub const AUDIT: u8 = 36;
+/// The same by tenant, the oldest first.
+pub const AUDIT_OF_TENANT: u8 = 37;
 
 /// Rows without a tenant.
 const NO_TENANT: TenantId = TenantId(0);
@@ -196,6 +213,38 @@ pub(crate) fn cluster_key_key(id: u8) -> Vec<u8> {
     let mut key = Key::new(CLUSTER_KEY, NO_TENANT).0;
     key.push(id);
     key
+}
+
+pub(crate) fn token_key(id: &str) -> Vec<u8> {
+    let mut key = Key::new(TOKEN, NO_TENANT).0;
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+pub(crate) fn quota_key(tenant: TenantId) -> Vec<u8> {
+    Key::new(QUOTA, tenant).0
+}
+
+pub(crate) fn usage_key(tenant: TenantId) -> Vec<u8> {
+    Key::new(USAGE, tenant).0
+}
+
+/// All audit rows of the shard: a prefix of [`audit_key`].
+pub(crate) fn audit_prefix() -> Vec<u8> {
+    Key::new(AUDIT, NO_TENANT).0
+}
+
+pub(crate) fn audit_key(index: LogIndex, ordinal: Ordinal) -> Vec<u8> {
+    Key(audit_prefix()).u64(!index.0).u16(!ordinal.0).0
+}
+
+/// All rows of a tenant: a prefix of [`audit_of_tenant_key`].
+pub(crate) fn audit_of_tenant_prefix(tenant: TenantId) -> Vec<u8> {
+    Key::new(AUDIT_OF_TENANT, tenant).0
+}
+
+pub(crate) fn audit_of_tenant_key(tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Vec<u8> {
+    Key(audit_of_tenant_prefix(tenant)).u64(index.0).u16(ordinal.0).0
 }
 
 pub(crate) fn topic_key(tenant: TenantId, topic: TopicId) -> Vec<u8> {
@@ -413,6 +462,12 @@ impl<'a> KeyReader<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, Error> {
         Ok(u64::from_be_bytes(self.take()?))
+    }
+
+    /// What is left, as text.
+    pub(crate) fn text(&mut self) -> Result<&'a str, Error> {
+        let rest = std::mem::take(&mut self.rest);
+        std::str::from_utf8(rest).map_err(|_| damaged(self.key))
     }
 }
 

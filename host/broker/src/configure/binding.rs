@@ -13,7 +13,7 @@ use crate::judging::{Trial, limits_of, on_failure_of};
 use crate::lease::check;
 use crate::ports::{JudgeStats, LogLine};
 use crate::view::{BindingSettings, Page, PageRequest, Precondition, Written};
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 
 impl Broker {
     /// Creates or replaces a binding; its config is tried first.
@@ -28,7 +28,7 @@ impl Broker {
         settings: BindingSettings,
         expect: Precondition,
     ) -> Result<Written<Binding>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Admin(name))?;
         let name = new_name(name)?;
         let home = self.leading_home(tenant)?;
         check_targets(&home, &settings)?;
@@ -83,7 +83,7 @@ impl Broker {
     /// # Errors
     /// [`Error::BindingNotFound`].
     pub async fn get_binding(&self, call: &Call, tenant: &str, name: &str) -> Result<Binding, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         Ok(self.binding(tenant, name)?.1)
     }
 
@@ -99,7 +99,7 @@ impl Broker {
     /// # Errors
     /// A foreign cursor.
     pub async fn list_bindings(&self, call: &Call, tenant: &str, page: &PageRequest) -> Result<Page<Binding>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let home = self.leading_home(tenant)?;
         self.page(&format!("{}/bindings", home.tenant), page, |last, n| {
             let state = home.shard.port.state();
@@ -118,6 +118,7 @@ impl Broker {
         name: &str,
         expect: Precondition,
     ) -> Result<(), Error> {
+        self.authorize(call, tenant, Action::Admin(name))?;
         let deleted = self.delete(call, tenant, expect, Target::Binding(name.into())).await;
         deleted.map_err(|error| match error {
             Error::BindingNotFound(_) => Error::BindingNotFound(name.into()),
@@ -130,7 +131,7 @@ impl Broker {
     /// # Errors
     /// [`Error::BindingNotFound`].
     pub async fn binding_stats(&self, call: &Call, tenant: &str, name: &str) -> Result<JudgeStats, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let (home, binding) = self.binding(tenant, name)?;
         let judge = self.inner.bench.ready(&*home.shard.port, &binding);
         Ok(judge.and_then(Result::ok).map(|judge| judge.stats()).unwrap_or_default())
@@ -141,7 +142,7 @@ impl Broker {
     /// # Errors
     /// [`Error::BindingNotFound`].
     pub async fn binding_logs(&self, call: &Call, tenant: &str, name: &str) -> Result<Vec<LogLine>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let (home, binding) = self.binding(tenant, name)?;
         let judge = self.inner.bench.ready(&*home.shard.port, &binding);
         Ok(judge.and_then(Result::ok).map(|judge| judge.logs()).unwrap_or_default())

@@ -14,7 +14,7 @@ use crate::broker::Home;
 use crate::filter::Filter;
 use crate::lease::check;
 use crate::view::{FilterSpec, GroupSettings, Page, PageRequest, Precondition, Written};
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 
 impl Broker {
     /// Creates or replaces a group. Filters are tried before anything is written.
@@ -29,7 +29,7 @@ impl Broker {
         settings: GroupSettings,
         expect: Precondition,
     ) -> Result<Written<Group>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Admin(name))?;
         let name = new_name(name)?;
         check_group(&settings)?;
         let home = self.leading_home(tenant)?;
@@ -87,7 +87,7 @@ impl Broker {
     /// # Errors
     /// [`Error::GroupNotFound`].
     pub async fn get_group(&self, call: &Call, tenant: &str, name: &str) -> Result<Group, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let home = self.home(tenant)?;
         let found = home.shard.port.state().group(home.tenant, name).cloned();
         found.ok_or_else(|| home.shard.absent(|| Error::GroupNotFound(name.into())))
@@ -98,7 +98,7 @@ impl Broker {
     /// # Errors
     /// A foreign cursor.
     pub async fn list_groups(&self, call: &Call, tenant: &str, page: &PageRequest) -> Result<Page<Group>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let home = self.leading_home(tenant)?;
         self.page(&format!("{}/groups", home.tenant), page, |last, n| {
             let state = home.shard.port.state();
@@ -111,6 +111,7 @@ impl Broker {
     /// # Errors
     /// A failed precondition, a failed write.
     pub async fn delete_group(&self, call: &Call, tenant: &str, name: &str, expect: Precondition) -> Result<(), Error> {
+        self.authorize(call, tenant, Action::Admin(name))?;
         let deleted = self.delete(call, tenant, expect, Target::Group(name.into())).await;
         deleted.map_err(|error| match error {
             Error::GroupNotFound(_) => Error::GroupNotFound(name.into()),

@@ -9,7 +9,7 @@ use crate::{Broker, Error};
 
 impl Broker {
     /// A page of what `after` yields in order of its keys, from the first key behind the cursor.
-    pub(super) fn page<T>(
+    pub(crate) fn page<T>(
         &self,
         route: &str,
         request: &PageRequest,
@@ -32,7 +32,7 @@ impl Broker {
 }
 
 /// The first `n` of a sorted list whose key comes after `last`.
-pub(super) fn after<'a, T: 'a, I>(items: I, last: Option<&str>, n: usize) -> Vec<(String, T)>
+pub(crate) fn after<'a, T: 'a, I>(items: I, last: Option<&str>, n: usize) -> Vec<(String, T)>
 where
     I: Iterator<Item = (&'a str, T)>,
 {

@@ -14,7 +14,7 @@ use super::{invalid_name, new_name};
 use crate::broker::Home;
 use crate::ports::{Builtin, Inspection};
 use crate::view::{Page, PageRequest, PluginVersionView, Written};
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 
 /// How built-in plugins are named.
 const BUILTIN: &str = "builtin/";
@@ -33,7 +33,7 @@ impl Broker {
         component: Bytes,
         validate_only: bool,
     ) -> Result<Written<PluginVersionView>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::PluginWrite)?;
         let name = new_name(name)?;
         let version = semver::Version::parse(version)
             .map_err(|error| Error::invalid("", format!("`{version}` is no semantic version: {error}")))?
@@ -51,7 +51,7 @@ impl Broker {
             }
             return Ok(Written { object: uploaded(&existing), created: false });
         }
-        let commit = commit(&name, &version, slot, &component, inspection);
+        let commit = commit(call, &name, &version, slot, &component, inspection);
         if validate_only {
             let version = PluginVersion {
                 id: pointsman_model::PluginVersionId(0),
@@ -105,7 +105,7 @@ impl Broker {
     /// # Errors
     /// [`Error::PluginNotFound`].
     pub async fn get_plugin(&self, call: &Call, tenant: &str, name: &str) -> Result<Vec<PluginVersionView>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let home = self.leading_home(tenant)?;
         let mut versions: Vec<_> = match name.strip_prefix(BUILTIN) {
             Some(builtin) => self.inner.bench.builtins().iter().filter(|b| b.name == builtin).map(built_in).collect(),
@@ -133,7 +133,7 @@ impl Broker {
         tenant: &str,
         page: &PageRequest,
     ) -> Result<Page<PluginVersionView>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let home = self.leading_home(tenant)?;
         let mut all: Vec<_> = self.inner.bench.builtins().iter().map(built_in).collect();
         all.extend(uploads(&home.shard.port.state(), home.tenant));
@@ -150,7 +150,7 @@ impl Broker {
     /// # Errors
     /// [`Error::PluginNotFound`], a failed read.
     pub async fn plugin_component(&self, call: &Call, tenant: &str, name: &str, version: &str) -> Result<Bytes, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let home = self.leading_home(tenant)?;
         let resolved = self.inner.bench.resolve(&*home.shard.port, home.tenant, name, Some(version))?;
         Ok(resolved.bytes)
@@ -167,6 +167,7 @@ impl Broker {
         name: &str,
         version: &str,
     ) -> Result<(), Error> {
+        self.authorize(call, tenant, Action::PluginWrite)?;
         self.delete(call, tenant, Expect::Anything, Target::PluginVersion(name.into(), version.into())).await
     }
 }
@@ -182,7 +183,14 @@ fn slot_of(kind: Kind) -> Result<Slot, Error> {
     }
 }
 
-fn commit(name: &Name, version: &str, slot: Slot, component: &Bytes, inspection: Inspection) -> PluginCommit {
+fn commit(
+    call: &Call,
+    name: &Name,
+    version: &str,
+    slot: Slot,
+    component: &Bytes,
+    inspection: Inspection,
+) -> PluginCommit {
     PluginCommit {
         name: name.to_string(),
         version: version.into(),
@@ -193,6 +201,7 @@ fn commit(name: &Name, version: &str, slot: Slot, component: &Bytes, inspection:
         imports: inspection.imports,
         warnings: inspection.warnings,
         compile_ms: inspection.compile_ms,
+        author: call.author(),
     }
 }
 

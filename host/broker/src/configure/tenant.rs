@@ -2,23 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use pointsman_model::{Name, TenantId};
+use pointsman_model::Name;
 use pointsman_state_machine::State;
-use pointsman_state_machine::command::{Expect, Object};
+use pointsman_state_machine::command::{Expect, Object, Target};
 use pointsman_state_machine::state::{Tenant, TenantHome};
 
 use super::page::after;
-use super::{invalid_name, new_name};
+use super::{NO_TENANT, invalid_name, new_name};
+use crate::access::check_visible;
 use crate::shard::ShardRuntime;
 use crate::view::{Page, PageRequest, Precondition, Written};
-use crate::{Broker, Call, Error, Principal};
+use crate::{Action, Broker, Call, Error, Principal};
 
 /// The tenant that is there from the start.
 const DEFAULT_TENANT: &str = "default";
 /// The number of the first signing key.
 const FIRST_KEY: u8 = 1;
-/// Who the shard itself is, as a tenant.
-const NO_TENANT: TenantId = TenantId(0);
 /// How long the first writes may take.
 const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -29,7 +28,7 @@ impl Broker {
     /// No leader yet, or a failed write.
     pub async fn bootstrap(&self) -> Result<(), Error> {
         let call = Call {
-            principal: Principal::Operator,
+            principal: Principal::Node,
             deadline: Instant::now() + BOOTSTRAP_DEADLINE,
             request_id: "bootstrap".into(),
         };
@@ -53,7 +52,7 @@ impl Broker {
     /// # Errors
     /// Bad or reserved name, failed precondition, failed write.
     pub async fn put_tenant(&self, call: &Call, name: &str, expect: Precondition) -> Result<Written<Tenant>, Error> {
-        self.check_call(call)?;
+        self.authorize_tenant(call, name)?;
         let name = new_name(name)?;
         self.put_tenant_named(call, name.as_str(), expect).await
     }
@@ -85,24 +84,69 @@ impl Broker {
     /// # Errors
     /// [`Error::TenantNotFound`].
     pub async fn get_tenant(&self, call: &Call, name: &str) -> Result<Tenant, Error> {
-        self.check_call(call)?;
         let name = Name::parse(name).map_err(invalid_name)?;
+        self.authorize(call, name.as_str(), Action::Read)?;
         let metadata = &self.inner.metadata;
         let found = metadata.port.state().homes.get(&name).copied();
         let found = found.ok_or_else(|| metadata.absent(|| Error::TenantNotFound))?;
         Ok(tenant(&name, &found))
     }
 
-    /// The tenants by name.
+    /// Deletes a tenant without topics and groups: at home, then where its home is known. A half-done one is finished by
+    /// the next call.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] with the topics and groups, or with the operator tokens that it holds; a failed precondition.
+    pub async fn delete_tenant(&self, call: &Call, name: &str, expect: Precondition) -> Result<(), Error> {
+        let home = self.authorize(call, name, Action::Operator)?;
+        self.check_tenant_delete(call, name, &expect)?;
+        let at_home = Target::Tenant(name.into());
+        match self.delete_in(call, &home.shard, home.tenant, Expect::Anything, at_home).await {
+            // It was deleted at home by a call that got no further.
+            Ok(()) | Err(Error::TenantNotFound) => {}
+            Err(error) => return Err(error),
+        }
+        self.delete_in(call, &self.inner.metadata, NO_TENANT, expect, Target::TenantHome(name.into())).await
+    }
+
+    /// What refuses the deletion of a tenant, as of now; decides nothing.
+    ///
+    /// # Errors
+    /// As [`Self::delete_tenant`].
+    pub fn check_tenant_delete(&self, call: &Call, name: &str, expect: &Precondition) -> Result<(), Error> {
+        let home = self.authorize(call, name, Action::Operator)?;
+        let metadata = self.inner.metadata.port.state();
+        let revision = metadata.homes.get(name).map(|home| home.revision);
+        let met = match expect {
+            Expect::Anything | Expect::Present => true,
+            Expect::Absent => false,
+            Expect::Revision(allowed) => revision.is_some_and(|revision| allowed.contains(&revision)),
+        };
+        if !met {
+            return Err(Error::PreconditionFailed);
+        }
+        let of_tenant = metadata.tokens.values().filter(|token| token.tenant == home.tenant && token.is_operator());
+        let live = of_tenant.filter(|token| token.revoked_at.is_none());
+        let mut users: Vec<_> = live.map(|token| format!("tokens/{}", token.id)).collect();
+        drop(metadata);
+        let state = home.shard.port.state();
+        let topics = state.topics.values().filter(|topic| topic.tenant == home.tenant).map(|topic| &topic.name);
+        let groups = state.groups.values().filter(|group| group.tenant == home.tenant).map(|group| &group.name);
+        users.extend(topics.chain(groups).map(ToString::to_string));
+        if users.is_empty() { Ok(()) } else { Err(Error::InUse(users)) }
+    }
+
+    /// The tenants by name that the caller may know of: all for an operator, else its own.
     ///
     /// # Errors
     /// A foreign cursor.
     pub async fn list_tenants(&self, call: &Call, page: &PageRequest) -> Result<Page<Tenant>, Error> {
-        self.check_call(call)?;
+        self.authorize_node(call, Action::Read)?;
         self.inner.metadata.port.leadership().ok_or(Error::NoLeader)?;
         self.page("tenants", page, |last, n| {
             let state = self.inner.metadata.port.state();
-            after(tenants(&state), last, n)
+            let visible = tenants(&state).filter(|(name, _)| check_visible(&call.principal, name).is_ok());
+            after(visible, last, n)
         })
     }
 }

@@ -10,7 +10,7 @@ use super::page::after;
 use crate::broker::Home;
 use crate::lease::check;
 use crate::view::{Page, PageRequest, Precondition, QueueView, Written};
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 
 impl Broker {
     /// Creates or replaces a topic; `expect` may hold the revision a patch was computed from.
@@ -25,7 +25,7 @@ impl Broker {
         config: TopicConfig,
         expect: Precondition,
     ) -> Result<Written<Topic>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Admin(name))?;
         let name = new_name(name)?;
         self.check_topic(&config)?;
         let home = self.home(tenant)?;
@@ -50,7 +50,7 @@ impl Broker {
     /// # Errors
     /// [`Error::TopicNotFound`].
     pub async fn get_topic(&self, call: &Call, tenant: &str, name: &str) -> Result<Topic, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         Ok(self.topic(tenant, name)?.1)
     }
 
@@ -67,7 +67,7 @@ impl Broker {
     /// # Errors
     /// A foreign cursor.
     pub async fn list_topics(&self, call: &Call, tenant: &str, page: &PageRequest) -> Result<Page<Topic>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let home = self.leading_home(tenant)?;
         self.page(&format!("{}/topics", home.tenant), page, |last, n| {
             let state = home.shard.port.state();
@@ -87,6 +87,7 @@ impl Broker {
     /// # Errors
     /// [`Error::InUse`], a failed precondition, a failed write.
     pub async fn delete_topic(&self, call: &Call, tenant: &str, name: &str, expect: Precondition) -> Result<(), Error> {
+        self.authorize(call, tenant, Action::Admin(name))?;
         self.delete(call, tenant, expect, Target::Topic(name.into())).await
     }
 
@@ -95,7 +96,7 @@ impl Broker {
     /// # Errors
     /// [`Error::TopicNotFound`].
     pub async fn topic_queues(&self, call: &Call, tenant: &str, name: &str) -> Result<Vec<QueueView>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let (home, topic) = self.topic(tenant, name)?;
         let state = home.shard.port.state();
         let view = |queue| {
@@ -116,7 +117,7 @@ impl Broker {
         name: &str,
         time: Timestamp,
     ) -> Result<Vec<u64>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let (home, topic) = self.topic(tenant, name)?;
         let at = |queue| home.shard.port.offset_at(topic.id, QueueId(queue), time).map(|offset| offset.0);
         Ok((0..topic.queues()).map(at).collect::<Result<_, _>>()?)

@@ -11,7 +11,7 @@ use pointsman_model::time::SharedClock;
 use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
-use pointsman_state_machine::command::{ConfigPut, Expect, Object};
+use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
 use pointsman_state_machine::state::{DeadLetter, Moved, Parked, Retry, Timer};
 use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
 use tokio::sync::{oneshot, watch};
@@ -137,7 +137,7 @@ impl FakeShard {
             let mut config = topic.config.clone();
             config.retention_ms += 1;
             let object = Object::Topic { name: topic.name.to_string(), config };
-            let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object }).expect("a head");
+            let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object, author: Author::default() }).expect("a head");
             let header = Header { kind: record::kind::CONFIG_PUT, tenant: topic.tenant, ..Header::default() };
             record::encode(&mut records, &header, &head, &[]);
         }
@@ -163,6 +163,11 @@ impl FakeShard {
     /// Records of each entry so far.
     pub fn entries(&self) -> Vec<u32> {
         self.log.read().entries.clone()
+    }
+
+    /// Every row, as it is stored.
+    pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.log.read().store.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Every record of a queue, in order.

@@ -40,6 +40,8 @@ pub(super) struct Changes {
     pub(super) timers: BTreeSet<TenantId>,
     /// Groups whose number of dead letters differs.
     pub(super) dead: BTreeSet<GroupId>,
+    /// Tenants that have used something.
+    pub(super) usage: BTreeSet<TenantId>,
 }
 
 impl Changes {
@@ -153,6 +155,11 @@ impl Changes {
             match state.dead.get(&group) {
                 Some(count) => self.put(key, table::encode(count)),
                 None => self.delete(key),
+            }
+        }
+        for tenant in std::mem::take(&mut self.usage) {
+            if let Some(usage) = state.usage.get(&tenant) {
+                self.put(table::usage_key(tenant), table::encode(usage));
             }
         }
         self.put(table::shard_key(), table::encode(&table::ShardRow::of(state)));

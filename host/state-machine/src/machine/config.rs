@@ -5,12 +5,15 @@
 
 mod binding;
 mod group;
+mod quota;
 mod tenant;
+mod token;
 mod topic;
 
 use pointsman_model::record::Header;
-use pointsman_model::{BindingId, Generation, GroupId, Name, TenantId, TopicId};
+use pointsman_model::{BindingId, Generation, GroupId, Name, Ordinal, TenantId, TopicId};
 
+use super::audit::Subject;
 use super::entry::{Entry, Stop};
 use crate::command::{ConfigDelete, ConfigPut, Expect, Object, Target};
 use crate::outcome::{Outcome, Refusal};
@@ -18,9 +21,10 @@ use crate::state::Binding;
 use crate::table;
 
 impl Entry<'_> {
-    pub(super) fn config_put(&mut self, header: &Header, put: ConfigPut) -> Result<Outcome, Stop> {
+    pub(super) fn config_put(&mut self, ordinal: Ordinal, header: &Header, put: ConfigPut) -> Result<Outcome, Stop> {
         let (tenant, expect) = (header.tenant, &put.expect);
-        match put.object {
+        let subject = Subject::put(self.state, tenant, &put.object);
+        let outcome = match put.object {
             Object::TenantHome { name, shard } => self.put_tenant_home(expect, &name, shard),
             Object::Tenant { name, id } => self.put_tenant(expect, &name, TenantId(id)),
             Object::ClusterKey { id, secret } => self.put_cluster_key(expect, id, secret),
@@ -28,18 +32,42 @@ impl Entry<'_> {
             Object::Group { name, config } => self.put_group(tenant, expect, &name, config),
             Object::Binding { name, config } => self.put_binding(tenant, expect, &name, config),
             Object::Pause { group, paused } => self.pause_group(tenant, expect, &group, paused),
+            Object::Token { id, tenant, hash, scopes, expires_at } => {
+                self.put_token(expect, &id, &tenant, token::Secret { hash, scopes, expires_at })
+            }
+            Object::Quota(quota) => self.put_quota(tenant, expect, quota),
+        }?;
+        if let (Some(subject), Outcome::Configured { created, unchanged: false, .. }) = (subject, &outcome) {
+            self.audit(ordinal, subject, if *created { "create" } else { "replace" }, put.author)?;
         }
+        Ok(outcome)
     }
 
-    pub(super) fn config_delete(&mut self, header: &Header, delete: ConfigDelete) -> Result<Outcome, Stop> {
+    pub(super) fn config_delete(
+        &mut self,
+        ordinal: Ordinal,
+        header: &Header,
+        delete: ConfigDelete,
+    ) -> Result<Outcome, Stop> {
         let (tenant, expect) = (header.tenant, &delete.expect);
-        self.check_tenant(tenant)?;
-        match delete.target {
+        let subject = Subject::deleted(self.state, tenant, &delete.target);
+        let action = if matches!(delete.target, Target::Token(..)) { "revoke" } else { "delete" };
+        if !matches!(delete.target, Target::Token(..) | Target::Tenant(_) | Target::TenantHome(_)) {
+            self.check_tenant(tenant)?;
+        }
+        let outcome = match delete.target {
             Target::Topic(name) => self.delete_topic(tenant, expect, &name),
             Target::Group(name) => self.delete_group(tenant, expect, &name),
             Target::Binding(name) => self.delete_binding(tenant, expect, &name),
             Target::PluginVersion(name, version) => self.delete_plugin(tenant, expect, &name, &version),
+            Target::Token(tenant, id) => self.revoke_token(expect, &tenant, &id),
+            Target::Tenant(name) => self.delete_tenant(expect, &name),
+            Target::TenantHome(name) => self.delete_tenant_home(expect, &name),
+        }?;
+        if let Some(subject) = subject {
+            self.audit(ordinal, subject, action, delete.author)?;
         }
+        Ok(outcome)
     }
 
     pub(super) fn check_tenant(&self, tenant: TenantId) -> Result<(), Refusal> {
@@ -120,6 +148,14 @@ pub(super) fn check_expect(expect: &Expect, revision: Option<u64>) -> Result<(),
         Expect::Revision(allowed) => revision.is_some_and(|revision| allowed.contains(&revision)),
     };
     if met { Ok(()) } else { Err(Refusal::PreconditionFailed) }
+}
+
+/// Refuses one more where there are as many as there may be.
+pub(super) fn check_quota(what: &'static str, count: usize, limit: Option<u32>) -> Result<(), Refusal> {
+    match limit {
+        Some(limit) if count >= limit as usize => Err(Refusal::QuotaExceeded(what, limit.into())),
+        _ => Ok(()),
+    }
 }
 
 /// The outcome of a put that changed nothing.

@@ -119,10 +119,10 @@ impl<'a> Entry<'a> {
             kind::TIMER_CHANGE => self.timer_change(header, &decode::<TimerChange>(head)?),
             kind::SEEK => self.seek(header, &decode::<Seek>(head)?),
             kind::DEAD_LETTER_CHANGE => self.dead_letter_change(header, &decode::<DeadLetterChange>(head)?),
-            kind::CONFIG_PUT => self.config_put(header, decode(head)?),
-            kind::CONFIG_DELETE => self.config_delete(header, decode(head)?),
+            kind::CONFIG_PUT => self.config_put(placed.ordinal, header, decode(head)?),
+            kind::CONFIG_DELETE => self.config_delete(placed.ordinal, header, decode(head)?),
             kind::PLUGIN_CHUNK => self.plugin_chunk(header, decode::<PluginChunk>(head)?, body),
-            kind::PLUGIN_COMMIT => self.plugin_commit(header, decode::<PluginCommit>(head)?),
+            kind::PLUGIN_COMMIT => self.plugin_commit(placed.ordinal, header, decode::<PluginCommit>(head)?),
             kind => Err(Error::UnknownKind { kind, index: self.meta.index, ordinal: placed.ordinal }.into()),
         }
     }

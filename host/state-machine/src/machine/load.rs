@@ -6,7 +6,7 @@ use pointsman_model::{BindingId, GroupId, PluginVersionId, QueueId, QueueOffset,
 
 use super::Store;
 use crate::error::Error;
-use crate::state::{Cursor, State};
+use crate::state::{Cursor, QueueEnds, State};
 use crate::table::{self, KeyReader, damaged, decode};
 
 /// Reads every table that lives in memory.
@@ -52,6 +52,21 @@ fn load_tenants(state: &mut State, store: &dyn Store) -> Result<(), Error> {
         let _tenant = numbers.u32()?;
         state.cluster_keys.insert(numbers.u8()?, decode(key, value)?);
         Ok(())
+    })?;
+    each(store, table::TOKEN, |key, value, numbers| {
+        let _tenant = numbers.u32()?;
+        let token = decode::<table::TokenRow>(key, value)?.load(numbers.text()?).ok_or_else(|| damaged(key))?;
+        state.operator_tokens += usize::from(token.is_operator() && token.revoked_at.is_none());
+        state.tokens.insert(token.id.to_string(), token);
+        Ok(())
+    })?;
+    each(store, table::QUOTA, |key, value, numbers| {
+        state.quotas.insert(TenantId(numbers.u32()?), decode(key, value)?);
+        Ok(())
+    })?;
+    each(store, table::USAGE, |key, value, numbers| {
+        state.usage.insert(TenantId(numbers.u32()?), decode(key, value)?);
+        Ok(())
     })
 }
 
@@ -93,8 +108,10 @@ fn load_objects(state: &mut State, store: &dyn Store) -> Result<(), Error> {
 
 fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
     each(store, table::QUEUE, |key, value, numbers| {
-        let (_tenant, topic) = (numbers.u32()?, TopicId(numbers.u32()?));
-        state.queues.insert((topic, QueueId(numbers.u16()?)), decode(key, value)?);
+        let (tenant, topic) = (TenantId(numbers.u32()?), TopicId(numbers.u32()?));
+        let ends: QueueEnds = decode(key, value)?;
+        *state.stored_bytes.entry(tenant).or_default() += ends.bytes;
+        state.queues.insert((topic, QueueId(numbers.u16()?)), ends);
         Ok(())
     })?;
     each(store, table::CURSOR, |key, value, numbers| {

@@ -129,6 +129,8 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::TenantIdTaken(id) => (16, id.0.into()),
         Refusal::IdempotencyMismatch => (17, 0),
         Refusal::TooManyKeys => (18, 0),
+        Refusal::TokenNotFound => (40, 0),
+        Refusal::QuotaExceeded(_, limit) => (41, *limit),
     };
     out.push(tag);
     out.extend_from_slice(&number.to_le_bytes());

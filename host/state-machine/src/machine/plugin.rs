@@ -1,10 +1,11 @@
 //! Plugin components: pieces, and the versions that they become.
 
 use pointsman_model::record::Header;
-use pointsman_model::{Name, PluginVersionId, TenantId, limits};
+use pointsman_model::{Name, Ordinal, PluginVersionId, TenantId, limits};
 
 use super::Store;
-use super::config::check_expect;
+use super::audit::Subject;
+use super::config::{check_expect, check_quota};
 use super::entry::{Entry, Stop};
 use crate::command::{Expect, PluginChunk, PluginCommit};
 use crate::error::Error;
@@ -27,7 +28,12 @@ impl Entry<'_> {
         Ok(Outcome::ChunkStored)
     }
 
-    pub(super) fn plugin_commit(&mut self, header: &Header, commit: PluginCommit) -> Result<Outcome, Stop> {
+    pub(super) fn plugin_commit(
+        &mut self,
+        ordinal: Ordinal,
+        header: &Header,
+        commit: PluginCommit,
+    ) -> Result<Outcome, Stop> {
         let tenant = header.tenant;
         self.check_tenant(tenant)?;
         let name = Name::parse(&commit.name).map_err(|error| Refusal::Malformed(error.to_string()))?;
@@ -38,7 +44,12 @@ impl Entry<'_> {
             let id = held.id.0;
             return Ok(Outcome::Configured { created: false, unchanged: true, revision: id.into(), id });
         }
+        let versions = self.state.plugins.values().filter(|version| version.tenant == tenant).count();
+        check_quota("plugins", versions, self.state.quota(tenant).plugins)?;
         self.check_pieces(tenant, &commit)?;
+        if let Some(subject) = Subject::plugin(self.state, tenant, &commit.name, &commit.version) {
+            self.audit(ordinal, subject, "create", commit.author.clone())?;
+        }
 
         self.state.counters.plugin += 1;
         let id = PluginVersionId(self.state.counters.plugin);

@@ -156,6 +156,8 @@ impl Entry<'_> {
         let ends = self.state.queues.entry((topic, queue)).or_default();
         let offset = QueueOffset(ends.latest);
         ends.latest += 1;
+        ends.bytes += placed.range.len() as u64;
+        self.count_stored(placed.header.tenant, placed.range.len() as u64);
         if self.changes.queues.insert((topic, queue)) {
             self.start_in_segment(topic, queue, offset)?;
         }

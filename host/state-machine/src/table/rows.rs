@@ -1,10 +1,12 @@
 //! Rows that hold an object, and how they become one. Field order is the format; fields come at the end only.
 
-use pointsman_model::{BindingId, Generation, GroupId, Name, PluginVersionId, ShardId, TenantId, Timestamp, TopicId};
+use pointsman_model::{
+    BindingId, Generation, GroupId, Name, PluginVersionId, Scope, ShardId, TenantId, Timestamp, TopicId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{BindingConfig, GroupConfig, PluginCommit, TopicConfig};
-use crate::state::{Binding, Counters, Group, PluginVersion, SlotTable, State, Tenant, TenantHome, Topic};
+use crate::state::{Binding, Counters, Group, PluginVersion, SlotTable, State, Tenant, TenantHome, Token, Topic};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ShardRow {
@@ -60,6 +62,51 @@ impl HomeRow {
         let created_at = Timestamp(self.created_at);
         let home = TenantHome { id, shard: ShardId(self.shard), created_at, revision: self.revision };
         (Name::internal(&self.name), home)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TokenRow {
+    tenant: u32,
+    tenant_name: String,
+    hash: [u8; 32],
+    scopes: Vec<String>,
+    created_at: u64,
+    expires_at: Option<u64>,
+    revoked_at: Option<u64>,
+    revision: u64,
+}
+
+impl From<&Token> for TokenRow {
+    fn from(token: &Token) -> Self {
+        Self {
+            tenant: token.tenant.0,
+            tenant_name: token.tenant_name.to_string(),
+            hash: token.hash,
+            scopes: token.scopes.iter().map(Scope::to_string).collect(),
+            created_at: token.created_at.0,
+            expires_at: token.expires_at.map(|at| at.0),
+            revoked_at: token.revoked_at.map(|at| at.0),
+            revision: token.revision,
+        }
+    }
+}
+
+impl TokenRow {
+    /// The token, or `None` if one of its scopes is none.
+    pub(crate) fn load(self, id: &str) -> Option<Token> {
+        let scopes: Option<Vec<_>> = self.scopes.iter().map(|scope| Scope::parse(scope).ok()).collect();
+        Some(Token {
+            id: id.into(),
+            tenant: TenantId(self.tenant),
+            tenant_name: Name::internal(&self.tenant_name),
+            hash: self.hash,
+            scopes: scopes?.into(),
+            created_at: Timestamp(self.created_at),
+            expires_at: self.expires_at.map(Timestamp),
+            revoked_at: self.revoked_at.map(Timestamp),
+            revision: self.revision,
+        })
     }
 }
 

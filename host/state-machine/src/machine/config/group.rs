@@ -4,7 +4,7 @@
 
 use pointsman_model::{Generation, GroupId, Name, QueueId, QueueOffset, TenantId, TopicId, limits};
 
-use super::{Entry, Stop, check_expect, name_of, unchanged};
+use super::{Entry, Stop, check_expect, check_quota, name_of, unchanged};
 use crate::command::{BindingConfig, Expect, GroupConfig, Ordering, Slot, Start};
 use crate::error::Error;
 use crate::outcome::{Outcome, Refusal};
@@ -46,6 +46,10 @@ impl Entry<'_> {
             self.check_dropped(group, &topic_ids)?;
         }
         self.check_filters(existing.as_ref(), &members)?;
+        if existing.is_none() {
+            let groups = self.state.groups.values().filter(|group| group.tenant == tenant).count();
+            check_quota("groups", groups, self.state.quota(tenant).groups)?;
+        }
 
         let created = existing.is_none();
         let mut group = existing.unwrap_or_else(|| self.new_group(tenant, name));

@@ -1,4 +1,6 @@
 //! Tenants, in the metadata shard and at home, and the keys of the cluster.
+//!
+//! A tenant is deleted at home first, where it is known whether it is in use; then its home is forgotten, with its tokens.
 
 use pointsman_model::{ShardId, TenantId};
 
@@ -53,6 +55,57 @@ impl Entry<'_> {
     }
 
     /// Adds a signing key. Keys never change, so they have no revision and answer 0.
+    /// Deletes a tenant at home, with what no topic and no group holds: its plugins, its quota, what it has used.
+    pub(super) fn delete_tenant(&mut self, expect: &Expect, name: &str) -> Result<Outcome, Stop> {
+        let found = self.state.tenants_by_name.get(&name_of(name)?).and_then(|id| self.state.tenants.get(id));
+        let (id, revision) = found.map(|tenant| (tenant.id, tenant.revision)).ok_or(Refusal::TenantNotFound)?;
+        check_expect(expect, Some(revision))?;
+        let topics = self.state.topics.values().filter(|topic| topic.tenant == id).map(|topic| &topic.name);
+        let groups = self.state.groups.values().filter(|group| group.tenant == id).map(|group| &group.name);
+        let users: Vec<_> = topics.chain(groups).map(ToString::to_string).collect();
+        if !users.is_empty() {
+            return Err(Refusal::InUse(users).into());
+        }
+        let versions = self.state.plugins.values().filter(|version| version.tenant == id);
+        let versions: Vec<_> =
+            versions.map(|version| (version.commit.name.clone(), version.commit.version.clone())).collect();
+        for (name, version) in versions {
+            self.delete_plugin(id, &Expect::Anything, &name, &version)?;
+        }
+        if let Some(tenant) = self.state.tenants.remove(&id) {
+            self.state.tenants_by_name.remove(&tenant.name);
+        }
+        self.state.quotas.remove(&id);
+        self.state.stored_bytes.remove(&id);
+        self.changes.delete(table::tenant_key(id));
+        self.changes.delete(table::quota_key(id));
+        self.changes.config_changed = true;
+        Ok(Outcome::Deleted)
+    }
+
+    /// Forgets where a tenant lives, and its tokens.
+    pub(super) fn delete_tenant_home(&mut self, expect: &Expect, name: &str) -> Result<Outcome, Stop> {
+        let name = name_of(name)?;
+        let home = self.state.homes.get(&name).copied().ok_or(Refusal::TenantNotFound)?;
+        check_expect(expect, Some(home.revision))?;
+        let of_tenant = self.state.tokens.values().filter(|token| token.tenant == home.id);
+        let operators = of_tenant.clone().filter(|token| token.is_operator() && token.revoked_at.is_none());
+        // A broker must not open up because a tenant is deleted.
+        let users: Vec<_> = operators.map(|token| format!("tokens/{}", token.id)).collect();
+        if !users.is_empty() {
+            return Err(Refusal::InUse(users).into());
+        }
+        let tokens: Vec<_> = of_tenant.map(|token| token.id.to_string()).collect();
+        for id in tokens {
+            self.changes.delete(table::token_key(&id));
+            self.state.tokens.remove(&id);
+        }
+        self.state.homes.remove(&name);
+        self.changes.delete(table::tenant_home_key(home.id));
+        self.changes.config_changed = true;
+        Ok(Outcome::Deleted)
+    }
+
     pub(super) fn put_cluster_key(&mut self, expect: &Expect, id: u8, secret: [u8; 32]) -> Result<Outcome, Stop> {
         let existing = self.state.cluster_keys.get(&id);
         check_expect(expect, existing.map(|_| 0))?;

@@ -2,7 +2,7 @@
 
 use pointsman_model::{Generation, QueueId, QueueOffset, TenantId, TopicId, limits};
 
-use super::{Entry, Stop, check_expect, name_of, unchanged};
+use super::{Entry, Stop, check_expect, check_quota, name_of, unchanged};
 use crate::command::{Expect, TopicConfig};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{SlotTable, Topic};
@@ -37,6 +37,8 @@ impl Entry<'_> {
             return Ok(self.change_topic(topic, config));
         }
 
+        let topics = self.state.topics.values().filter(|topic| topic.tenant == tenant).count();
+        check_quota("topics", topics, self.state.quota(tenant).topics)?;
         self.state.counters.topic += 1;
         let id = TopicId(self.state.counters.topic);
         let revision = self.next_revision();
@@ -81,7 +83,8 @@ impl Entry<'_> {
         let places = (id, QueueId(0))..=(id, QueueId(u16::MAX));
         let queues: Vec<_> = self.state.queues.range(places).map(|(place, _)| *place).collect();
         for place in queues {
-            self.state.queues.remove(&place);
+            let bytes = self.state.queues.remove(&place).map_or(0, |ends| ends.bytes);
+            self.give_back_stored(tenant, bytes);
             self.changes.delete(table::queue_key(tenant, id, place.1));
         }
         if let Some(topic) = self.state.topics.remove(&id) {

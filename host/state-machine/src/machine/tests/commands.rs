@@ -5,7 +5,7 @@ use pointsman_model::{Generation, QueueId};
 
 use super::*;
 use crate::command::{
-    AttemptEnd, BindingConfig, DecidedBy, Decision, Durability, Expire, Grant, GroupConfig, GroupTopic, LeaseRef,
+    AttemptEnd, Author, BindingConfig, DecidedBy, Decision, Durability, Expire, Grant, GroupConfig, GroupTopic, LeaseRef,
     Ordering, Place, PublishHead, RecordRef, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
 };
 
@@ -14,11 +14,11 @@ pub(super) fn put(object: Object) -> Command {
 }
 
 pub(super) fn put_if(expect: Expect, object: Object) -> Command {
-    Command::new(kind::CONFIG_PUT, &ConfigPut { expect, object })
+    Command::new(kind::CONFIG_PUT, &ConfigPut { expect, object, author: Author::default() })
 }
 
 pub(super) fn delete(target: Target) -> Command {
-    Command::new(kind::CONFIG_DELETE, &ConfigDelete { expect: Expect::Anything, target })
+    Command::new(kind::CONFIG_DELETE, &ConfigDelete { expect: Expect::Anything, target, author: Author::default() })
 }
 
 pub(super) fn topic_config(queues: Option<u16>) -> TopicConfig {

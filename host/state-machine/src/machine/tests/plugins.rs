@@ -4,7 +4,7 @@ use pointsman_model::limits::PLUGIN_CHUNK_BYTES;
 use pointsman_model::record::kind;
 
 use super::*;
-use crate::command::{BindingConfig, PluginChunk, PluginCommit, Slot};
+use crate::command::{Author, BindingConfig, PluginChunk, PluginCommit, Slot};
 use crate::outcome::Refusal;
 
 const DIGEST: [u8; 32] = [7; 32];
@@ -25,6 +25,7 @@ fn commit(name: &str, version: &str, size: usize) -> Command {
         imports: vec!["log".into()],
         warnings: Vec::new(),
         compile_ms: 3,
+        author: Author::default(),
     };
     Command::new(kind::PLUGIN_COMMIT, &commit)
 }
