@@ -31,21 +31,26 @@ impl Broker {
     /// [`Error::MessageNotFound`], also for a message of another tenant, a half and a cancelled one.
     pub async fn find_message(&self, call: &Call, tenant: &str, id: MessageId) -> Result<MessageById, Error> {
         let home = self.authorize(call, tenant, Action::ConsumeSome)?;
+        let found = self.message_at(&home, id)?;
+        self.authorize(call, tenant, Action::Consume(found.topic()))?;
+        Ok(found)
+    }
+
+    /// A message by its id, whoever asks.
+    pub(crate) fn message_at(&self, home: &Home, id: MessageId) -> Result<MessageById, Error> {
         if id.shard != home.shard.port.id() {
             return Err(Error::MessageNotFound);
         }
         if let Some(parked) = home.shard.port.parked(home.tenant, id.index, id.ordinal)?
             && parked.place.term == id.term.0
-            && let Some(scheduled) = scheduled(&home, &parked)?
+            && let Some(scheduled) = scheduled(home, &parked)?
         {
             return Ok(MessageById::Scheduled(scheduled));
         }
         // What was delivered since the look above is found here.
-        let found = find(&home, id)?;
+        let found = find(home, id)?;
         let found = found.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))?;
-        let message = stored(&home, id, found)?;
-        self.authorize(call, tenant, Action::Consume(message.topic.as_str()))?;
-        Ok(MessageById::Stored(message))
+        stored(home, id, found).map(MessageById::Stored)
     }
 
     /// Messages of a queue from an offset upward, in order; fewer than `limit` if their bodies are large.

@@ -14,7 +14,7 @@ use crate::lease::check;
 use crate::lookup::id_at;
 use crate::refusal::accepted;
 use crate::view::{MessageById, Page, PageRequest, ScheduledMessage};
-use crate::{Broker, Call, Error};
+use crate::{Action, Broker, Call, Error};
 
 impl Broker {
     /// Messages of a topic that wait for their time, the earliest first. A page may hold fewer than asked for and still
@@ -29,7 +29,7 @@ impl Broker {
         topic: &str,
         page: &PageRequest,
     ) -> Result<Page<ScheduledMessage>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Publish(topic))?;
         let limit = if page.limit == 0 { limits::PAGE_ITEMS_DEFAULT } else { page.limit };
         check("limit", limit.into(), 1, limits::PAGE_ITEMS_MAX.into())?;
         let (home, topic) = self.topic(tenant, topic)?;
@@ -85,7 +85,10 @@ impl Broker {
     /// # Errors
     /// [`Error::AlreadyDelivered`], [`Error::MessageNotFound`].
     pub async fn get_scheduled(&self, call: &Call, tenant: &str, id: MessageId) -> Result<ScheduledMessage, Error> {
-        match self.find_message(call, tenant, id).await? {
+        let home = self.authorize(call, tenant, Action::PublishSome)?;
+        let found = self.message_at(&home, id)?;
+        self.authorize(call, tenant, Action::Publish(found.topic()))?;
+        match found {
             MessageById::Scheduled(scheduled) => Ok(scheduled),
             MessageById::Stored(_) => Err(Error::AlreadyDelivered),
         }

@@ -152,6 +152,16 @@ pub enum MessageById {
     Scheduled(ScheduledMessage),
 }
 
+impl MessageById {
+    /// Name of its topic.
+    pub(crate) fn topic(&self) -> &str {
+        match self {
+            Self::Stored(stored) => stored.topic.as_str(),
+            Self::Scheduled(scheduled) => scheduled.topic.as_str(),
+        }
+    }
+}
+
 /// One lease call, defaults filled in where `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseRequest {

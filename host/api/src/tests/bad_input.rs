@@ -269,7 +269,7 @@ async fn look_ups_and_streams() {
         ("GET ~/topics/orders/stream?until=noon", (400, "invalid-request", "until")),
         ("GET ~/topics/orders/stream?max_events=0", (400, "invalid-request", "max_events")),
         ("GET ~/topics/orders/stream?queues=0,x", (400, "invalid-request", "queues")),
-        ("GET ~/topics/orders/stream?ticket=t", (400, "invalid-request", "ticket")),
+        ("GET ~/topics/orders/stream?ticket=t", (401, "unauthenticated", "Authorization")),
         ("GET ~/topics/orders/stream?filter=%7B%22tags%22", (400, "invalid-request", "filter/tags")),
     ] {
         check(&api, line, &[], "", expected).await;
