@@ -18,7 +18,9 @@ use pointsman_model::{
     BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp,
     TopicId,
 };
-use pointsman_state_machine::state::{DeadLetter, Moved, Parked, Retry, Timer};
+use pointsman_state_machine::state::{
+    DeadLetter, DueTransaction, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+};
 use pointsman_state_machine::{Outcome, State};
 use tokio::sync::{oneshot, watch};
 
@@ -188,6 +190,64 @@ pub trait Shard: Send + Sync + 'static {
         after: Option<(Timestamp, LogIndex, Ordinal)>,
         max: usize,
     ) -> Result<Vec<Timer>, ReadError>;
+
+    /// The transaction that starts with a record.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn transaction(
+        &self,
+        tenant: TenantId,
+        index: LogIndex,
+        ordinal: Ordinal,
+    ) -> Result<Option<Transaction>, ReadError>;
+
+    /// The transaction that a producer gave this name, at this topic.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn transaction_by_name(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        name: &str,
+    ) -> Result<Option<Transaction>, ReadError>;
+
+    /// The messages of a transaction, in order.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn transaction_parts(&self, tenant: TenantId, transaction: &Transaction) -> Result<Vec<Part>, ReadError>;
+
+    /// Transactions of all tenants about which something is due, at most `max` of each tenant.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn transactions_due(&self, now: Timestamp, max: usize) -> Result<Vec<DueTransaction>, ReadError>;
+
+    /// Prepared transactions that need a topic, at most `max`.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn transactions_of_topic(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        max: usize,
+    ) -> Result<Vec<Transaction>, ReadError>;
+
+    /// Transactions of a tenant behind `after`, at most `max`: those in a state by the time they came into it, or all by
+    /// the time they were prepared.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn transactions(
+        &self,
+        tenant: TenantId,
+        state: Option<TransactionState>,
+        after: Option<(Timestamp, LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<Transaction>, ReadError>;
 
     /// The bytes of an uploaded component.
     ///

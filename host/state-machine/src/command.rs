@@ -70,7 +70,7 @@ pub struct TransactionMeta<'a> {
     pub topic: u32,
     /// When it is asked about.
     pub check: CheckTable,
-    /// Delays of its messages by their ordinal in the entry; they run from the commit.
+    /// Delays of its records, by how far behind the first they lie; they run from the commit.
     pub delays: Vec<(u16, Delay)>,
 }
 
@@ -179,7 +179,7 @@ pub enum DedupBy {
 pub enum Park {
     /// A time, ms.
     Until(u64),
-    /// The verdict of the transaction whose first record has this ordinal in the same entry.
+    /// The verdict of the transaction whose first record lies so many records before this one.
     Half(u16),
 }
 

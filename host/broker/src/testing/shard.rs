@@ -12,7 +12,9 @@ use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
-use pointsman_state_machine::state::{DeadLetter, Moved, Parked, Retry, Timer};
+use pointsman_state_machine::state::{
+    DeadLetter, DueTransaction, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+};
 use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
@@ -389,6 +391,57 @@ impl Shard for FakeShard {
     ) -> Result<Vec<Timer>, ReadError> {
         let log = self.log.read();
         log.machine.timers(&log.store, tenant, after, max).map_err(|error| failed(&error))
+    }
+
+    fn transaction(
+        &self,
+        tenant: TenantId,
+        index: LogIndex,
+        ordinal: Ordinal,
+    ) -> Result<Option<Transaction>, ReadError> {
+        let log = self.log.read();
+        log.machine.transaction(&log.store, tenant, index, ordinal).map_err(|error| failed(&error))
+    }
+
+    fn transaction_by_name(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        name: &str,
+    ) -> Result<Option<Transaction>, ReadError> {
+        let log = self.log.read();
+        log.machine.transaction_by_name(&log.store, tenant, topic, name).map_err(|error| failed(&error))
+    }
+
+    fn transaction_parts(&self, tenant: TenantId, transaction: &Transaction) -> Result<Vec<Part>, ReadError> {
+        let log = self.log.read();
+        log.machine.transaction_parts(&log.store, tenant, transaction).map_err(|error| failed(&error))
+    }
+
+    fn transactions_due(&self, now: Timestamp, max: usize) -> Result<Vec<DueTransaction>, ReadError> {
+        let log = self.log.read();
+        log.machine.transactions_due(&log.store, now, max).map_err(|error| failed(&error))
+    }
+
+    fn transactions_of_topic(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        max: usize,
+    ) -> Result<Vec<Transaction>, ReadError> {
+        let log = self.log.read();
+        log.machine.transactions_of_topic(&log.store, tenant, topic, max).map_err(|error| failed(&error))
+    }
+
+    fn transactions(
+        &self,
+        tenant: TenantId,
+        state: Option<TransactionState>,
+        after: Option<(Timestamp, LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<Transaction>, ReadError> {
+        let log = self.log.read();
+        log.machine.transactions(&log.store, tenant, state, after, max).map_err(|error| failed(&error))
     }
 
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {

@@ -9,7 +9,9 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::State;
-use pointsman_state_machine::state::{DeadLetter, Moved, Parked, Retry, Timer};
+use pointsman_state_machine::state::{
+    DeadLetter, DueTransaction, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+};
 use pointsman_storage::queues::QueueRead;
 use tokio::sync::{oneshot, watch};
 
@@ -238,6 +240,51 @@ impl ports::Shard for Shard {
         max: usize,
     ) -> Result<Vec<Timer>, ReadError> {
         self.core.machine.read().timers(&self.core.rows(), tenant, after, max).map_err(failed)
+    }
+
+    fn transaction(
+        &self,
+        tenant: TenantId,
+        index: LogIndex,
+        ordinal: Ordinal,
+    ) -> Result<Option<Transaction>, ReadError> {
+        self.core.machine.read().transaction(&self.core.rows(), tenant, index, ordinal).map_err(failed)
+    }
+
+    fn transaction_by_name(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        name: &str,
+    ) -> Result<Option<Transaction>, ReadError> {
+        self.core.machine.read().transaction_by_name(&self.core.rows(), tenant, topic, name).map_err(failed)
+    }
+
+    fn transaction_parts(&self, tenant: TenantId, transaction: &Transaction) -> Result<Vec<Part>, ReadError> {
+        self.core.machine.read().transaction_parts(&self.core.rows(), tenant, transaction).map_err(failed)
+    }
+
+    fn transactions_due(&self, now: Timestamp, max: usize) -> Result<Vec<DueTransaction>, ReadError> {
+        self.core.machine.read().transactions_due(&self.core.rows(), now, max).map_err(failed)
+    }
+
+    fn transactions_of_topic(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        max: usize,
+    ) -> Result<Vec<Transaction>, ReadError> {
+        self.core.machine.read().transactions_of_topic(&self.core.rows(), tenant, topic, max).map_err(failed)
+    }
+
+    fn transactions(
+        &self,
+        tenant: TenantId,
+        state: Option<TransactionState>,
+        after: Option<(Timestamp, LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<Transaction>, ReadError> {
+        self.core.machine.read().transactions(&self.core.rows(), tenant, state, after, max).map_err(failed)
     }
 
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {

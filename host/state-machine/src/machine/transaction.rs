@@ -35,7 +35,7 @@ impl Entry<'_> {
         let is_half = |park: &Option<Park>| matches!(park, Some(Park::Half(_)));
         let Some(first) = unit.first().filter(|_| parks.iter().any(is_half)) else { return Ok(()) };
         let malformed = |words: &str| Err(Refusal::Malformed(words.into()).into());
-        if parks.iter().any(|park| *park != Some(Park::Half(first.ordinal.0))) {
+        if (0..).zip(parks).any(|(behind, park)| *park != Some(Park::Half(behind))) {
             return malformed("halves and what is no half of the same transaction");
         }
         let Some(meta) = meta_of(first)? else { return malformed("halves of no transaction") };
@@ -44,8 +44,7 @@ impl Entry<'_> {
                 return malformed("a transaction within another");
             }
         }
-        let end = u64::from(first.ordinal.0) + unit.len() as u64;
-        if meta.delays.iter().any(|(of, _)| *of < first.ordinal.0 || u64::from(*of) >= end) {
+        if meta.delays.iter().any(|(behind, _)| usize::from(*behind) >= unit.len()) {
             return malformed("a delay of no half");
         }
         let tenant = first.header.tenant;

@@ -27,7 +27,7 @@ pub struct Transaction {
     pub records: u16,
     /// How many of them it holds; a duplicate is held by another.
     pub parts: u16,
-    /// Delays by ordinal; they run from the commit.
+    /// Delays of its records, by how far behind the first they lie; they run from the commit.
     pub delays: Vec<(u16, Delay)>,
     /// When it was prepared, ms.
     pub prepared_at: u64,
@@ -56,10 +56,11 @@ impl Transaction {
         (0..self.records).map(move |i| Place { term, index, ordinal: ordinal.saturating_add(i) })
     }
 
-    /// How long a part waits after the commit.
+    /// How long the part of this ordinal waits after the commit.
     #[must_use]
     pub fn delay(&self, ordinal: u16) -> Option<Delay> {
-        self.delays.iter().find(|(of, _)| *of == ordinal).map(|(_, delay)| *delay)
+        let behind = ordinal.checked_sub(self.place.ordinal)?;
+        self.delays.iter().find(|(of, _)| *of == behind).map(|(_, delay)| *delay)
     }
 }
 

@@ -36,8 +36,8 @@ fn continues(command: Command, more: bool) -> Command {
     command.change(|header| header.flags = if more { FLAG_UNIT_CONTINUES } else { 0 })
 }
 
-/// The halves of a transaction whose first record has this ordinal.
-fn halves(topic: TopicId, first: u16, ask: &Ask) -> Vec<Command> {
+/// The halves of a transaction.
+fn halves(topic: TopicId, ask: &Ask) -> Vec<Command> {
     let record = |(i, queue): (usize, &u16)| {
         let meta = || TransactionMeta {
             producer_group: "shop",
@@ -45,11 +45,11 @@ fn halves(topic: TopicId, first: u16, ask: &Ask) -> Vec<Command> {
             fingerprint: ask.fingerprint,
             topic: topic.0,
             check: CHECK,
-            delays: ask.delays.iter().map(|(of, delay)| (first + of, *delay)).collect(),
+            delays: ask.delays.clone(),
         };
         let head = PublishHead {
             keys: vec!["k"],
-            park: Some(Park::Half(first)),
+            park: Some(Park::Half(i as u16)),
             transaction: (i == 0).then(meta),
             ..PublishHead::default()
         };
@@ -81,7 +81,7 @@ fn refused(refusal: Refusal) -> Outcome {
 
 impl Shard {
     fn prepare(&mut self, ask: &Ask) -> Place {
-        let outcomes = self.entry(&halves(self.topic(), 0, ask)).outcomes;
+        let outcomes = self.entry(&halves(self.topic(), ask)).outcomes;
         match outcomes[0] {
             Outcome::Parked(at) => at.place,
             ref other => panic!("{other:?}"),
@@ -243,13 +243,13 @@ fn a_commit_of_other_parts_than_all_is_refused_and_changes_nothing() {
 fn halves_are_one_whole_transaction_or_nothing() {
     let mut shard = Shard::with_group();
     let topic = shard.topic();
-    let half = |first: u16, transaction: bool| {
-        let mut units = halves(topic, first, &ask(&[0]));
-        if !transaction {
-            let head = PublishHead { park: Some(Park::Half(first)), ..PublishHead::default() };
-            units[0].head = postcard::to_stdvec(&head).unwrap();
-        }
-        units.remove(0)
+    let half = |behind: u16, transaction: bool| {
+        let mut command = halves(topic, &ask(&[0])).remove(0);
+        let mut head: PublishHead<'_> = postcard::from_bytes(&command.head).unwrap();
+        head.park = Some(Park::Half(behind));
+        head.transaction = head.transaction.filter(|_| transaction);
+        command.head = postcard::to_stdvec(&head).unwrap();
+        command
     };
     let message = || commands::publish(topic, 0, 1, &PublishHead::default());
     let more = |command| continues(command, true);
@@ -257,15 +257,17 @@ fn halves_are_one_whole_transaction_or_nothing() {
         vec![half(0, false)],
         vec![message(), half(0, false)],
         vec![more(half(0, true)), message()],
-        vec![more(half(0, true)), half(0, true)],
+        vec![more(half(0, true)), half(0, false)],
         vec![more(half(0, true)), half(1, true)],
-        halves(topic, 0, &Ask { delays: vec![(5, Delay::For(1))], ..ask(&[0]) }),
+        vec![more(half(0, true)), half(2, false)],
+        vec![message(), half(1, true)],
+        halves(topic, &Ask { delays: vec![(5, Delay::For(1))], ..ask(&[0]) }),
     ] {
         let outcomes = shard.entry(&unit).outcomes;
         let found = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(Refusal::Malformed(_))));
         assert!(found, "{outcomes:?}");
     }
-    let outcomes = shard.entry(&halves(topic, 0, &ask(&[0, 7]))).outcomes;
+    let outcomes = shard.entry(&halves(topic, &ask(&[0, 7]))).outcomes;
     assert_eq!(outcomes, [refused(Refusal::UnitRefused), refused(Refusal::QueueNotFound(QueueId(7)))]);
     assert_eq!(shard.rows_in(&[table::PARKED, table::TRANSACTION]), 0);
     shard.reload();
@@ -279,18 +281,15 @@ fn a_name_finds_what_was_prepared_under_it() {
     let named = Ask { name: Some("order-1"), fingerprint: 7, ..ask(&[0, 1]) };
     let place = shard.prepare(&named);
     let again = |state| refused(Refusal::TransactionExists { place, state });
-    assert_eq!(shard.entry(&halves(topic, 0, &named)).outcomes[0], again(TransactionState::Prepared));
+    assert_eq!(shard.entry(&halves(topic, &named)).outcomes[0], again(TransactionState::Prepared));
     let other = Ask { fingerprint: 8, ..named.clone() };
-    assert_eq!(shard.entry(&halves(topic, 0, &other)).outcomes[0], refused(Refusal::NameTaken));
+    assert_eq!(shard.entry(&halves(topic, &other)).outcomes[0], refused(Refusal::NameTaken));
     shard.commit(place);
-    assert_eq!(shard.entry(&halves(topic, 0, &named)).outcomes[0], again(TransactionState::Committed));
+    assert_eq!(shard.entry(&halves(topic, &named)).outcomes[0], again(TransactionState::Committed));
     let found = shard.machine.transaction_by_name(&shard.rows, TENANT, topic, "order-1").unwrap();
     assert_eq!(found.map(|found| found.place), Some(place));
-    let two: Vec<_> = ["a", "a"]
-        .iter()
-        .enumerate()
-        .flat_map(|(i, name)| halves(topic, i as u16, &Ask { name: Some(*name), ..ask(&[0]) }))
-        .collect();
+    let twice = || halves(topic, &Ask { name: Some("a"), ..ask(&[0]) });
+    let two = [twice(), twice()].concat();
     let outcomes = shard.entry(&two).outcomes;
     assert!(
         matches!(outcomes[0], Outcome::Parked(_))
@@ -384,7 +383,7 @@ fn a_prepared_transaction_keeps_its_topics() {
     shard.one(commands::put(Object::Topic { name: "other".into(), config: commands::topic_config(Some(1)) }));
     let place = {
         let other = shard.machine.state().topic(TENANT, "other").unwrap().id;
-        let mut unit = halves(shard.topic(), 0, &ask(&[0, 0]));
+        let mut unit = halves(shard.topic(), &ask(&[0, 0]));
         unit[1].header.topic = other;
         shard.entry(&unit);
         Place { term: 3, index: shard.log.len() as u64, ordinal: 0 }
@@ -410,7 +409,7 @@ fn old_transactions_are_forgotten_by_the_new_ones() {
     shard.now.0 += TRANSACTION_KEPT_MS + 1;
     shard.prepare(&ask(&[0]));
     assert_eq!(shard.counts(), [1, 8, 0, 0], "two of each state");
-    let four: Vec<_> = (0..4).flat_map(|i| halves(topic, i, &ask(&[0]))).collect();
+    let four: Vec<_> = (0..4).flat_map(|_| halves(topic, &ask(&[0]))).collect();
     shard.entry(&four);
     assert_eq!(shard.counts(), [5, 0, 0, 0], "each of an entry's forgets others");
     assert_eq!(shard.rows_in(&[table::TRANSACTION]), 5);
