@@ -172,6 +172,12 @@ impl Broker {
         self.inner.data.iter().map(|shard| shard.parts.timers.stats(&*shard.port)).collect()
     }
 
+    /// Forgets dead letters past their retention now; in production the same task does.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn sweep_now(&self) {
+        self.inner.data.iter().for_each(|shard| shard.forget_dead_letters());
+    }
+
     fn shards(&self) -> impl Iterator<Item = &Arc<ShardRuntime>> {
         std::iter::once(&self.inner.metadata).chain(&self.inner.data)
     }
@@ -195,6 +201,7 @@ async fn tick(shards: Vec<Arc<ShardRuntime>>, stop: CancellationToken) {
                 group.tick();
             }
             if ticks.is_multiple_of(TICKS_PER_SWEEP) {
+                shard.forget_dead_letters();
                 shard.forget_gone();
             }
         }

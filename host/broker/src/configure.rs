@@ -2,7 +2,7 @@
 
 mod binding;
 mod group;
-mod page;
+pub(crate) mod page;
 mod plugin;
 mod tenant;
 mod topic;
@@ -31,7 +31,7 @@ pub(crate) struct Put {
 
 impl Broker {
     /// Writes one record of its own.
-    async fn write<H: Serialize>(
+    pub(crate) async fn write<H: Serialize>(
         &self,
         call: &Call,
         shard: &ShardRuntime,

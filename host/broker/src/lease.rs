@@ -12,6 +12,7 @@
 
 mod ending;
 mod grant;
+mod members;
 mod memory;
 mod policy;
 mod retries;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pointsman_model::{GroupId, limits};
+use pointsman_model::{GroupId, Timestamp, limits};
 
 use crate::error::Error;
 use crate::shard::ShardParts;
@@ -118,7 +119,19 @@ impl GroupRuntime {
         Self { id, parts, signal: Arc::default(), memory: Mutex::new(Memory::new()) }
     }
 
+    /// The group.
+    pub(crate) fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// Something may be due that was not a moment ago.
+    pub(crate) fn look_for_retries(&self) {
+        self.memory.lock().retry_at = Timestamp(0);
+        self.signal.wake();
+    }
+
     async fn lease(self: &Arc<Self>, wanted: &Wanted, until: Instant) -> Result<Vec<Lease>, Error> {
+        self.note_member(wanted.client.as_ref());
         let waiting = self.signal.wait();
         let mut had_room = false;
         loop {
@@ -137,6 +150,7 @@ impl GroupRuntime {
                     continue;
                 }
                 Step::Full => None,
+                Step::Paused => return Ok(Vec::new()),
                 Step::Nothing { wake_in } => wake_in,
             };
             let now = Instant::now();

@@ -8,6 +8,7 @@
 //! * **Lease** (`lease`, `settle`): leases are memory of the leader, settlements are log. A group's dispatcher reads
 //!   the queues past its floor, lets the filter judge, and hands out receipts; refused offsets are settled by `skip`
 //!   records.
+//! * **Dead letters** (`dlq`), **progress** (`progress`): what a group gave up and where it stands; redrive, seek, lag.
 //! * **Stream** ([`stream`]): log order, from any place, resumable by cursor.
 //! * **Delay** (`timers`, `scheduled`): what is due is appended again, at the head of the log.
 //! * **Access** ([`Action`], `token`): one function says who may do what; each use case asks it first.
@@ -22,12 +23,15 @@ pub mod call;
 mod columns;
 mod configure;
 mod cursor;
+mod dlq;
 pub mod error;
 mod filter;
 mod judging;
 mod lease;
 mod lookup;
+mod passing;
 pub mod ports;
+mod progress;
 mod publish;
 mod receipt;
 mod refusal;

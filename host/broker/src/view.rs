@@ -1,10 +1,17 @@
 //! What the use cases take and answer: plain values, without JSON.
 
+mod delivery;
+
 use bytes::Bytes;
 use pointsman_model::message::NewMessage;
 use pointsman_model::record::Record;
 use pointsman_model::{MessageId, QueueId, QueueOffset, Timestamp};
 use pointsman_state_machine::command::{Durability, Expect, PublishHead};
+
+pub use delivery::{
+    DeadLetterView, GroupOffset, InflightView, Lag, MemberView, QueueLag, Redrive, RedriveStatus, RedriveTo, Redriven,
+    SeekRequest, SeekTo, Sought, SoughtQueue,
+};
 
 /// A written object and what the write was.
 #[derive(Clone, Debug, PartialEq)]

@@ -57,6 +57,8 @@ pub(super) struct Memory {
     pub(super) skips_flushed: Timestamp,
     /// Retries whose message is gone: acked by the broker itself.
     pub(super) buried: Vec<LeaseRef>,
+    /// When each `client_id` last asked for leases.
+    pub(super) members: HashMap<Arc<str>, Timestamp>,
 }
 
 /// The configuration as it was last read.
@@ -142,6 +144,8 @@ pub(super) enum Step {
     Scan(Scan),
     /// The group has as many leases as it may have.
     Full,
+    /// The group is paused.
+    Paused,
     /// Wait.
     Nothing {
         /// Something is due by then.
@@ -173,6 +177,7 @@ impl Memory {
             retry_at: Timestamp(0),
             skips_flushed: Timestamp(0),
             buried: Vec::new(),
+            members: HashMap::new(),
         }
     }
 
@@ -220,6 +225,9 @@ impl Memory {
     /// What a lease call does next.
     pub(super) fn step(&mut self, id: GroupId, parts: &ShardParts, wanted: &Wanted) -> Result<Step, Error> {
         let Some(view) = &self.view else { return Err(Error::NoLeader) };
+        if parts.port.state().groups.get(&id).is_some_and(|group| group.paused) {
+            return Ok(Step::Paused);
+        }
         let room = view.max_inflight.saturating_sub(self.leases.len() + self.granting);
         if room == 0 {
             return Ok(Step::Full);

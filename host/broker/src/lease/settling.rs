@@ -245,7 +245,7 @@ impl GroupRuntime {
         Ok(found.map(|entry| (entry, base)))
     }
 
-    fn follow(&self, topics: Option<super::memory::TopicChange>) {
+    pub(super) fn follow(&self, topics: Option<super::memory::TopicChange>) {
         if let Some((gone, come)) = topics {
             self.parts.watch.unsubscribe(&self.signal, &gone);
             self.parts.watch.subscribe(&self.signal, &come);

@@ -8,7 +8,7 @@ use pointsman_model::record::Header;
 use pointsman_model::{GroupId, QueueId, QueueOffset, TenantId, TopicId};
 
 use super::entry::{Entry, Stop};
-use crate::command::{DeadLetterChange, DeadLetterOp, LeaseRef, RecordRef};
+use crate::command::{DeadLetterChange, DeadLetterOp, LeaseRef, Place, RecordRef};
 use crate::error::Error;
 use crate::outcome::{LetterFate, Outcome};
 use crate::state::{DeadLetter, DeadReason, EndedAttempt, Retry};
@@ -117,6 +117,24 @@ impl Entry<'_> {
             None if !subscribed => LetterFate::NotSubscribed,
             None => LetterFate::Redriven,
         }
+    }
+
+    /// True if a message of this topic may be a dead letter of that place again.
+    pub(super) fn is_open(&self, header: &Header, group: GroupId, place: Place) -> Result<bool, Error> {
+        if self.state.groups.get(&group).is_none_or(|group| group.tenant != header.tenant) {
+            return Ok(false);
+        }
+        let letter = self.dead_letter(header.tenant, group, (place.index, place.ordinal))?;
+        let letter = letter.filter(|letter| letter.record.place == place && letter.topic == header.topic.0);
+        Ok(letter.is_some_and(|letter| self.may_redrive(group, &letter) == LetterFate::Redriven))
+    }
+
+    /// Notes that a dead letter went to its topic again.
+    pub(super) fn redriven(&mut self, tenant: TenantId, group: GroupId, place: Place) -> Result<(), Error> {
+        if let Some(letter) = self.dead_letter(tenant, group, (place.index, place.ordinal))? {
+            self.mark_redriven(tenant, group, letter);
+        }
+        Ok(())
     }
 
     /// Notes that a dead letter left.

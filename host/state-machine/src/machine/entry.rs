@@ -159,7 +159,8 @@ impl<'a> Entry<'a> {
         }
         refuse_repeated_sources(&mut checked);
         let mut whole = checked.iter().all(Result::is_ok);
-        let parks: Vec<_> = checked.iter().map(|checked| checked.as_ref().ok().and_then(|checked| checked.facts.park)).collect();
+        let parks: Vec<_> =
+            checked.iter().map(|checked| checked.as_ref().ok().and_then(|checked| checked.facts.park)).collect();
         if whole {
             match (self.check_prepare(unit, &parks), checked.first_mut()) {
                 (Err(Stop::Failed(error)), _) => return Err(error),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use pointsman_model::record::{FRAME_HEADER_BYTES, Header, kind};
-use pointsman_model::{TenantId, Timestamp, TopicId};
+use pointsman_model::{GroupId, TenantId, Timestamp, TopicId};
 
 use super::entry::{Entry, Placed, Stop};
 use super::publish::{Checked, Facts};
@@ -47,7 +47,7 @@ impl Entry<'_> {
                 let parked = self.parked(header.tenant, origin.place)?;
                 parked.is_some_and(|parked| parked.topic == header.topic.0 && matches!(parked.park, Park::Half(_)))
             }
-            Cause::Redrive(_) => false,
+            Cause::Redrive(group) => self.is_open(header, GroupId(group), origin.place)?,
         };
         if open { Ok(()) } else { Err(Refusal::SourceClosed.into()) }
     }

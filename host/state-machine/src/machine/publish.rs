@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use pointsman_model::queue_entry::{self, QueueEntry};
 use pointsman_model::record::{FLAG_SAME_MESSAGE, FRAME_HEADER_BYTES, Header};
-use pointsman_model::{Generation, LogPosition, Ordinal, QueueId, QueueOffset, TopicId, hash, limits};
+use pointsman_model::{Generation, GroupId, LogPosition, Ordinal, QueueId, QueueOffset, TopicId, hash, limits};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::dedup::{Keyed, Seen, UnitKeys};
@@ -145,7 +145,8 @@ impl Entry<'_> {
             Some(Origin { place, cause: Cause::Timer | Cause::Commit }) => {
                 self.moved(tenant, place, &published)?;
             }
-            Some(Origin { cause: Cause::Redrive(_), .. }) | None => {}
+            Some(Origin { place, cause: Cause::Redrive(group) }) => self.redriven(tenant, GroupId(group), place)?,
+            None => {}
         }
         Ok(Outcome::Published(published))
     }

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use pointsman_model::record::{FLAG_UNIT_CONTINUES, Header, kind};
 use pointsman_model::{TenantId, Timestamp, TopicId, hash, limits};
 
-use super::entry::{Entry, Placed, Stop, decode};
 use super::dedup::UnitKeys;
+use super::entry::{Entry, Placed, Stop, decode};
 use super::publish::Checked as Message;
 use crate::command::{
     Cause, Delay, Park, Place, PublishHead, ResolvedBy, TransactionChecked, TransactionMeta, TransactionResolve,
