@@ -87,7 +87,6 @@ pub const HELD_MAX: u64 = 131_072;
 pub const GROUP_TOPICS_MAX: usize = 64;
 /// Default retention of a dead-letter queue.
 pub const DLQ_RETENTION_MS_DEFAULT: u64 = 3 * 24 * 3_600_000;
-/// Longest delay of a message, a nack or a release: one year.
 /// Dead letters that one redrive of all takes along; the answer says if there are more.
 pub const REDRIVE_MAX: usize = 10_000;
 /// Offsets of a group's queues that one lag call judges by their filters; the rest counts as passing.
@@ -98,7 +97,7 @@ pub const LAG_RETRIES_MAX: usize = 65_536;
 pub const MEMBERS_MAX: usize = 1_000;
 /// How long a member that leases no more is shown.
 pub const MEMBER_SEEN_MS: u64 = 300_000;
-/// Longest nack or release delay: one year.
+/// Longest delay of a message, a nack or a release: one year.
 pub const DELAY_MS_MAX: u64 = 365 * 24 * 3_600_000;
 /// Delayed messages that become visible by one entry, at most.
 pub const TIMER_ENTRY_MESSAGES_MAX: usize = 1_000;
