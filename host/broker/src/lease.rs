@@ -7,13 +7,20 @@
 //! 2. if little is ready, scans the next offsets and lets the filter judge them, outside the lock ([`scan`]);
 //! 3. else waits until a message of its topics is applied, something is given back, or something is due.
 //!
-//! Nothing is leased before the last await of a call, so a dropped call leases nothing. Leases that run out, and
+//! A group of ordering `key` or `queue` takes what is next from lanes ([`lanes`], [`ordered`]) and writes each lease to
+//! the log before it is answered ([`granting`]).
+//!
+//! Nothing is leased before the last await of a call, so a dropped call leases nothing (in a group that keeps an order:
+//! gives back what it leased). Leases that run out, and
 //! offsets that the filter refused, become records in [`ending`].
 
 mod ending;
 mod grant;
+mod granting;
+mod lanes;
 mod members;
 mod memory;
+mod ordered;
 mod policy;
 mod retries;
 mod scan;
@@ -140,6 +147,13 @@ impl GroupRuntime {
             let wake_at = match step {
                 Step::Take { epoch, taken } => {
                     let leases = self.grant(wanted, epoch, taken)?;
+                    if leases.is_empty() {
+                        continue;
+                    }
+                    return Ok(leases);
+                }
+                Step::Grant { epoch, taken } => {
+                    let leases = self.grant_ordered(wanted, epoch, taken).await?;
                     if leases.is_empty() {
                         continue;
                     }

@@ -18,9 +18,7 @@ use pointsman_model::{
     BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp,
     TopicId,
 };
-use pointsman_state_machine::state::{
-    DeadLetter, DueTransaction, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
-};
+use pointsman_state_machine::state::{DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState};
 use pointsman_state_machine::{Outcome, State};
 use tokio::sync::{oneshot, watch};
 
@@ -248,6 +246,28 @@ pub trait Shard: Send + Sync + 'static {
         after: Option<(Timestamp, LogIndex, Ordinal)>,
         max: usize,
     ) -> Result<Vec<Transaction>, ReadError>;
+    /// The held row of one message of a group that keeps an order.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn held(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<Held>, ReadError>;
+
+    /// The held rows of a group behind a place, in order of topic, queue and offset.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn held_after(
+        &self,
+        group: GroupId,
+        after: Option<(TopicId, QueueId, QueueOffset)>,
+        max: usize,
+    ) -> Result<Vec<Held>, ReadError>;
 
     /// The bytes of an uploaded component.
     ///

@@ -83,6 +83,8 @@ pub const RETRY_SET_MAX: u64 = 1_000_000;
 /// Messages that a group of ordering `key` or `queue` may hold, leased or waiting for another attempt, before it leases
 /// nothing new.
 pub const HELD_MAX: u64 = 131_072;
+/// Messages that wait in the lanes of a group of ordering `key` or `queue`: past it nothing more is judged.
+pub const ORDERED_WAITING_MAX: usize = 262_144;
 /// Most topics of one group.
 pub const GROUP_TOPICS_MAX: usize = 64;
 /// Default retention of a dead-letter queue.

@@ -109,9 +109,6 @@ pub(super) fn check_reference(text: &str, pointer: &str) -> Result<(), Failure> 
 
 fn settings(input: GroupInput, path_name: &str) -> Result<GroupSettings, Failure> {
     check_name(input.name.as_deref(), path_name)?;
-    if !matches!(input.ordering, None | Some(Ordering::None)) {
-        return Err(Failure::unsupported("/ordering", "ordering by key or queue"));
-    }
     if input.topics.is_empty() {
         return Err(Failure::invalid("/topics", "at least one topic"));
     }

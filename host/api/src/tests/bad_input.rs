@@ -177,7 +177,7 @@ async fn configuration() {
         ("PUT ~/groups/h", r#"{"topics":[]}"#, (400, "invalid-request", "/topics")),
         ("PUT ~/groups/h", r#"{"topics":[{"topic":"no"}]}"#, (404, "topic-not-found", "")),
         ("PUT ~/groups/h", r#"{"topics":[{"topic":"a b"}]}"#, (400, "invalid-name", "/topics/0/topic")),
-        ("PUT ~/groups/h", &topic(r#""ordering":"key""#), (400, "invalid-request", "/ordering")),
+        ("PUT ~/groups/h", &topic(r#""ordering":"topic""#), (400, "invalid-request", "/ordering")),
         ("PUT ~/groups/h", &topic(r#""start":"soon""#), (400, "invalid-request", "/start")),
         ("PUT ~/groups/h", &topic(r#""max_retries":1001"#), (400, "invalid-request", "/max_retries")),
         ("PUT ~/groups/h", &filter(r#"{"sql":"a = 1"}"#), (400, "invalid-request", "/topics/0/filter/sql")),

@@ -19,7 +19,7 @@ use crate::batcher::{Answer, RecordWriter, Request};
 use crate::error::Error;
 
 /// How long the broker's own records may wait to be proposed.
-const DEADLINE: Duration = Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
+pub(super) const DEADLINE: Duration = Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
 
 /// Records of a group that go into one entry together.
 pub(super) struct Endings {
@@ -185,6 +185,9 @@ impl GroupRuntime {
     }
 
     fn ended(&self, memory: &mut Memory, endings: &Endings, answer: &Answer) {
+        if memory.lanes.is_some() {
+            return self.ended_ordered(memory, endings, answer);
+        }
         let mut outcomes = answer.outcomes().iter();
         if !endings.settle.is_empty() {
             let ends = endings.settle.iter().map(|item| match &item.op {
@@ -204,6 +207,30 @@ impl GroupRuntime {
             }
             note_ended(memory, outcome, ends, answer.entry.stamp);
         }
+        self.note_skips(endings, outcomes);
+    }
+
+    /// The same in a group that keeps an order: the log says where each message stands now.
+    fn ended_ordered(&self, memory: &mut Memory, endings: &Endings, answer: &Answer) {
+        let mut outcomes = answer.outcomes().iter();
+        let mut ended: Vec<Place> = Vec::new();
+        if !endings.settle.is_empty() {
+            outcomes.next();
+            ended.extend(endings.settle.iter().map(|item| place_of(&item.lease)));
+        }
+        if !endings.expire.is_empty() {
+            if let Some(Outcome::Refused(refusal)) = outcomes.next() {
+                tracing::debug!(group.id = %self.id, ?refusal, "leases that ran out are decided again");
+                look_again(memory, endings);
+            } else {
+                ended.extend(endings.expire.iter().map(|(lease, _)| place_of(lease)));
+            }
+        }
+        memory.sync_ended(self.id, &self.parts, ended, answer.entry.stamp);
+        self.note_skips(endings, outcomes);
+    }
+
+    fn note_skips<'a>(&self, endings: &Endings, outcomes: impl Iterator<Item = &'a Outcome>) {
         for (skipped, outcome) in endings.skips.iter().zip(outcomes) {
             if let Outcome::Refused(refusal) = outcome {
                 // Stale: judged anew. Anything else is a bug, and the offsets come again after the next change.

@@ -18,13 +18,13 @@ use crate::view::{Lease, StoredMessage};
 
 /// Candidates that were popped, by what becomes of them.
 #[derive(Default)]
-struct Sorted {
-    given: Vec<(Candidate, Record)>,
+pub(super) struct Sorted {
+    pub(super) given: Vec<(Candidate, Record)>,
     /// Go back: too many bytes, or they could not be read.
-    back: Vec<Candidate>,
+    pub(super) back: Vec<Candidate>,
     /// Expired by TTL, or past their retention: settled without having been leased.
-    dead: Vec<Candidate>,
-    failed: Option<Error>,
+    pub(super) dead: Vec<Candidate>,
+    pub(super) failed: Option<Error>,
 }
 
 impl GroupRuntime {
@@ -74,7 +74,7 @@ impl GroupRuntime {
     }
 
     /// Reads the candidates' records.
-    fn sort(&self, wanted: &Wanted, now: Timestamp, taken: Vec<Candidate>) -> Sorted {
+    pub(super) fn sort(&self, wanted: &Wanted, now: Timestamp, taken: Vec<Candidate>) -> Sorted {
         let mut sorted = Sorted::default();
         let (mut bytes, mut full) = (0, false);
         for candidate in taken {
@@ -155,8 +155,7 @@ impl GroupRuntime {
         let mut leases = Vec::with_capacity(given.len());
         for ((candidate, record), topic) in given.into_iter().zip(names) {
             let Some(topic) = topic.filter(|_| self.is_current(&candidate)) else { continue };
-            memory.last_lease = memory.last_lease.wrapping_add(1);
-            let session = u64::from(memory.nonce) << 32 | u64::from(memory.last_lease);
+            let session = memory.next_session();
             let (shard, place, entry) = (self.parts.port.id(), candidate.place(), candidate.entry);
             let offset = QueueOffset(candidate.offset);
             let receipt = Receipt {

@@ -11,10 +11,11 @@ use std::time::Duration;
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{Generation, GroupId, Name, QueueId, TenantId, Term, Timestamp, TopicId, limits};
 use pointsman_state_machine::State;
-use pointsman_state_machine::command::LeaseRef;
+use pointsman_state_machine::command::{LeaseRef, Ordering};
 use pointsman_state_machine::state::{Binding, Cursor, Group};
 
 use super::Wanted;
+use super::lanes::Lanes;
 use super::scan::Scan;
 use crate::error::Error;
 use crate::shard::ShardParts;
@@ -59,6 +60,8 @@ pub(super) struct Memory {
     pub(super) buried: Vec<LeaseRef>,
     /// When each `client_id` last asked for leases.
     pub(super) members: HashMap<Arc<str>, Timestamp>,
+    /// Groups that keep an order: what waits, instead of `ready` and `delayed`. `None` until the held rows are read.
+    pub(super) lanes: Option<Lanes>,
 }
 
 /// The configuration as it was last read.
@@ -72,6 +75,7 @@ pub(super) struct View {
     topic_generations: u64,
     pub(super) lease_ms: u64,
     pub(super) max_inflight: usize,
+    pub(super) ordering: Ordering,
     pub(super) topics: Vec<TopicView>,
 }
 
@@ -121,6 +125,7 @@ impl Candidate {
 }
 
 /// A lease that runs.
+#[derive(Clone)]
 pub(super) struct LeaseMemory {
     pub(super) session: u64,
     pub(super) expires: Timestamp,
@@ -137,6 +142,12 @@ pub(super) enum Step {
     /// Hand these out.
     Take {
         /// What they were judged under.
+        epoch: u64,
+        taken: Vec<Candidate>,
+    },
+    /// The same in a group that keeps an order: the log is told first.
+    Grant {
+        /// What they were taken under.
         epoch: u64,
         taken: Vec<Candidate>,
     },
@@ -178,6 +189,7 @@ impl Memory {
             skips_flushed: Timestamp(0),
             buried: Vec::new(),
             members: HashMap::new(),
+            lanes: None,
         }
     }
 
@@ -206,6 +218,7 @@ impl Memory {
         self.granting = 0;
         self.ready.clear();
         self.queues.clear();
+        self.lanes = None;
         self.retry_at = Timestamp(0);
         self.paused_until = Timestamp(0);
         for topic in group.topic_ids.iter().filter_map(|id| state.topics.get(id)) {
@@ -233,6 +246,9 @@ impl Memory {
             return Ok(Step::Full);
         }
         let now = parts.port.now();
+        if view.ordering != Ordering::None {
+            return self.step_ordered(id, parts, (wanted, room), now);
+        }
         self.take_back_delayed(now);
         self.fetch_retries(id, parts, now)?;
         let state = parts.port.state();
@@ -277,10 +293,11 @@ impl Memory {
     }
 
     /// When something is due by itself.
-    fn wake_in(&self, now: Timestamp) -> Option<Duration> {
+    pub(super) fn wake_in(&self, now: Timestamp) -> Option<Duration> {
         let delayed = self.delayed.values().map(|(due, _)| *due).min();
         let paused = (self.paused_until > now).then_some(self.paused_until);
-        let due = [delayed, Some(self.retry_at), paused].into_iter().flatten().filter(|due| *due > now).min();
+        let lanes = self.lanes.as_ref().and_then(Lanes::next_due);
+        let due = [delayed, Some(self.retry_at), paused, lanes].into_iter().flatten().filter(|due| *due > now).min();
         due.map(|due| Duration::from_millis(due.since_ms(now)))
     }
 
@@ -290,6 +307,12 @@ impl Memory {
         }
         let due: Vec<_> = self.delayed.extract_if(|_, (due, _)| *due <= now).map(|(_, (_, back))| back).collect();
         due.into_iter().for_each(|back| self.put_back(back));
+    }
+
+    /// The session of the next lease.
+    pub(super) fn next_session(&mut self) -> u64 {
+        self.last_lease = self.last_lease.wrapping_add(1);
+        u64::from(self.nonce) << 32 | u64::from(self.last_lease)
     }
 
     /// Lets a message be given (again), in its old place.
@@ -345,6 +368,7 @@ impl View {
             topic_generations,
             lease_ms: group.config.lease_ms,
             max_inflight: group.config.max_inflight as usize,
+            ordering: group.config.ordering,
             topics: topics.collect(),
         }
     }

@@ -112,6 +112,7 @@ impl Scan {
                 let place = (topic, number, *offset);
                 memory.leases.contains_key(&place)
                     || memory.delayed.contains_key(&place)
+                    || memory.lanes.as_ref().is_some_and(|lanes| lanes.was_held(&place))
                     || cursor.is_some_and(|cursor| cursor.is_settled(QueueOffset(*offset)))
             };
             let Some(topic) = view.topic(topic).cloned() else { continue };
@@ -183,6 +184,7 @@ impl GroupRuntime {
         for (claim, found) in judged {
             let (topic, queue) = (claim.topic.id, claim.queue);
             let mut done = found.from;
+            let mut judged_now = Vec::new();
             memory.note_skipped(topic, queue, claim.from.min(found.from), found.from);
             for subject in &found.subjects {
                 // What lies between was settled or leased before.
@@ -199,7 +201,7 @@ impl GroupRuntime {
                             expires_at: subject.expires_at,
                             turn: memory.last_turn,
                         };
-                        memory.ready.insert(candidate.turn(), candidate);
+                        judged_now.push(candidate);
                     }
                     Some(Fate::Skip) => memory.note_skipped(topic, queue, subject.offset, subject.offset + 1),
                     Some(Fate::Stop) | None => break,
@@ -212,6 +214,12 @@ impl GroupRuntime {
             if let Some(memory) = memory.queues.iter_mut().find(|memory| memory.topic == topic && memory.queue == queue)
             {
                 memory.next = memory.next.max(done);
+            }
+            // Behind the end of what is read, which opens their gate.
+            if memory.lanes.is_some() {
+                memory.put_judged(self.id, &self.parts, judged_now, scan.now);
+            } else {
+                memory.ready.extend(judged_now.into_iter().map(|candidate| (candidate.turn(), candidate)));
             }
         }
         let flushed = self.flush_skips(&mut memory, scan.now);

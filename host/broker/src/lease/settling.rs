@@ -30,6 +30,8 @@ enum Item {
     Known(SettleStatus, Option<Timestamp>),
     /// The log says.
     Asked,
+    /// The log says whether the lease runs until then.
+    Extending(Timestamp),
 }
 
 impl GroupRuntime {
@@ -45,6 +47,7 @@ impl GroupRuntime {
         let (items, endings) = {
             let mut memory = self.memory.lock();
             let topics = memory.refresh(self.id, &self.parts)?;
+            memory.load(self.id, &self.parts, now)?;
             let mut endings = Endings::begin(&memory).ok_or(Error::NoLeader)?;
             let mut items = Vec::with_capacity(requests.len());
             for (request, receipt) in requests.iter().zip(&receipts) {
@@ -71,6 +74,10 @@ impl GroupRuntime {
             let (status, expires_at) = match item {
                 Item::Known(status, expires_at) => (status, expires_at),
                 Item::Asked => (status_of(settlements.next()), None),
+                Item::Extending(until) => match status_of(settlements.next()) {
+                    SettleStatus::Settled => (SettleStatus::Extended, Some(until)),
+                    other => (other, None),
+                },
             };
             SettleResult { receipt: request.receipt, status, expires_at }
         });
@@ -117,7 +124,12 @@ impl GroupRuntime {
     ) -> Result<Item, Error> {
         let place: Place = (receipt.topic, receipt.queue, receipt.offset.0);
         let held = memory.leases.get(&place).is_some_and(|lease| lease.session == receipt.session);
+        let ordered = memory.lanes.is_some();
         if !held {
+            if ordered {
+                // Whoever leads knows all leases of such a group.
+                return Ok(Item::Known(self.how_ended_held(receipt)?, None));
+            }
             if receipt.session >> 32 == u64::from(memory.nonce) {
                 return Ok(Item::Known(self.how_ended(receipt, now)?, None));
             }
@@ -166,6 +178,18 @@ impl GroupRuntime {
                 endings.push_nack(lease_ref(receipt), end, entry, base);
                 Item::Asked
             }
+            SettleOp::Extend if ordered => {
+                let Item::Known(_, Some(until)) = extend(memory, place, request.lease_ms, now) else {
+                    return Ok(Item::Known(SettleStatus::LeaseExpired, None));
+                };
+                endings.settle.push(SettleItem { lease: lease_ref(receipt), op: Op::Extend(until.0) });
+                Item::Extending(until)
+            }
+            SettleOp::Release if ordered => {
+                let op = Op::Release(request.delay_ms.unwrap_or_default());
+                endings.settle.push(SettleItem { lease: lease_ref(receipt), op });
+                Item::Asked
+            }
             SettleOp::Extend => extend(memory, place, request.lease_ms, now),
             SettleOp::Release => release(memory, place, request.delay_ms, now),
         })
@@ -195,6 +219,17 @@ impl GroupRuntime {
         let state = self.parts.port.state();
         let cursor = state.cursor(self.id, receipt.topic, receipt.queue);
         cursor.and_then(Cursor::sought).is_some_and(|sought| receipt.term.0 <= sought.term)
+    }
+
+    /// How a lease of a group that keeps an order has ended.
+    fn how_ended_held(&self, receipt: &Receipt) -> Result<SettleStatus, Error> {
+        let (topic, queue, offset) = (receipt.topic, receipt.queue, receipt.offset);
+        let port = &self.parts.port;
+        let by_word = match port.held(self.id, topic, queue, offset)? {
+            Some(row) => row.history.iter().any(|ended| ended.attempt == receipt.attempt && !ended.expired),
+            None => port.state().cursor(self.id, topic, queue).is_some_and(|cursor| cursor.is_settled(offset)),
+        };
+        Ok(if by_word { SettleStatus::AlreadySettled } else { SettleStatus::LeaseExpired })
     }
 
     /// Takes over a lease of a leader before this one. Answers the status if it is no lease any more.

@@ -1,6 +1,7 @@
 //! Lease and settle over fakes: what is given, when, and how often.
 
 mod filtering;
+mod ordering;
 mod settling;
 
 use std::sync::Arc;

@@ -12,9 +12,7 @@ use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
-use pointsman_state_machine::state::{
-    DeadLetter, DueTransaction, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
-};
+use pointsman_state_machine::state::{DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState};
 use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
@@ -54,7 +52,7 @@ struct Log {
 type Reply = oneshot::Sender<Result<Committed, ProposeError>>;
 
 #[derive(Default)]
-struct Held {
+struct HeldProposals {
     holding: bool,
     proposals: VecDeque<(Proposal, Reply)>,
     fail_next: Option<ProposeError>,
@@ -66,7 +64,7 @@ pub struct FakeShard {
     clock: SharedClock,
     term: RwLock<Option<Term>>,
     log: RwLock<Log>,
-    held: Mutex<Held>,
+    held: Mutex<HeldProposals>,
     applied: watch::Sender<LogIndex>,
 }
 
@@ -442,6 +440,27 @@ impl Shard for FakeShard {
     ) -> Result<Vec<Transaction>, ReadError> {
         let log = self.log.read();
         log.machine.transactions(&log.store, tenant, state, after, max).map_err(|error| failed(&error))
+    }
+
+    fn held(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<Held>, ReadError> {
+        let log = self.log.read();
+        log.machine.held(&log.store, group, topic, queue, offset).map_err(|error| failed(&error))
+    }
+
+    fn held_after(
+        &self,
+        group: GroupId,
+        after: Option<(TopicId, QueueId, QueueOffset)>,
+        max: usize,
+    ) -> Result<Vec<Held>, ReadError> {
+        let log = self.log.read();
+        log.machine.held_after(&log.store, group, after, max).map_err(|error| failed(&error))
     }
 
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {

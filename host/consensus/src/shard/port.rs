@@ -9,9 +9,7 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::State;
-use pointsman_state_machine::state::{
-    DeadLetter, DueTransaction, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
-};
+use pointsman_state_machine::state::{DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState};
 use pointsman_storage::queues::QueueRead;
 use tokio::sync::{oneshot, watch};
 
@@ -215,6 +213,25 @@ impl ports::Shard for Shard {
 
     fn expired_dead_letters(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<(u64, u16)>, ReadError> {
         self.core.machine.read().expired_dead_letters(&self.core.rows(), group, now, max).map_err(failed)
+    }
+
+    fn held(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        queue: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<Held>, ReadError> {
+        self.core.machine.read().held(&self.core.rows(), group, topic, queue, offset).map_err(failed)
+    }
+
+    fn held_after(
+        &self,
+        group: GroupId,
+        after: Option<(TopicId, QueueId, QueueOffset)>,
+        max: usize,
+    ) -> Result<Vec<Held>, ReadError> {
+        self.core.machine.read().held_after(&self.core.rows(), group, after, max).map_err(failed)
     }
 
     fn parked(&self, tenant: TenantId, index: LogIndex, ordinal: Ordinal) -> Result<Option<Parked>, ReadError> {
