@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, FRAME_HEADER_BYTES, Header, Record};
-use pointsman_model::time::SharedClock;
+use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
@@ -63,6 +63,8 @@ pub struct FakeShard {
     id: ShardId,
     clock: SharedClock,
     term: RwLock<Option<Term>>,
+    /// Stamps as a leader gives them: they follow elapsed time, whatever the wall clock does.
+    stamper: Mutex<Stamper>,
     log: RwLock<Log>,
     held: Mutex<HeldProposals>,
     applied: watch::Sender<LogIndex>,
@@ -84,9 +86,11 @@ impl FakeShard {
             position: 0,
             entries: Vec::new(),
         };
+        let stamper = Mutex::new(Stamper::anchored(Timestamp(0), &*clock));
         Self {
             id,
             clock,
+            stamper,
             term: RwLock::new(Some(Term(1))),
             log: RwLock::new(log),
             held: Mutex::default(),
@@ -96,6 +100,8 @@ impl FakeShard {
 
     /// Leads in another term, or in none.
     pub fn set_term(&self, term: Option<u64>) {
+        let last = self.now();
+        *self.stamper.lock() = Stamper::anchored(last, &*self.clock);
         *self.term.write() = term.map(Term);
     }
 
@@ -190,7 +196,7 @@ impl FakeShard {
         let mut log = self.log.write();
         log.index += 1;
         let index = LogIndex(log.index);
-        let stamp = self.clock.wall();
+        let stamp = self.now();
         let position = LogPosition(log.position);
         let meta = EntryMeta { shard: self.id, term, index, stamp, position, segment_base: LogPosition(0) };
         let log = &mut *log;
@@ -258,7 +264,7 @@ impl Shard for FakeShard {
     }
 
     fn now(&self) -> Timestamp {
-        self.clock.wall()
+        self.stamper.lock().stamp(&*self.clock)
     }
 
     fn queue(
