@@ -2,6 +2,7 @@
 
 mod control;
 mod messages;
+mod scheduled;
 
 use std::time::Duration;
 

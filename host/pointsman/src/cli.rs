@@ -38,6 +38,9 @@ enum Command {
     Tenant(commands::tenant::Command),
     /// Publish one message, or many.
     Publish(commands::publish::Args),
+    /// List, show, cancel or change messages that wait for their time.
+    #[command(subcommand)]
+    Scheduled(commands::scheduled::Command),
     /// Lease messages of a group, print them, ack them.
     Consume(commands::consume::Args),
     /// Show a topic's messages as they come.
@@ -70,6 +73,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Group(command) => commands::group::run(command),
         Command::Tenant(command) => commands::tenant::run(command),
         Command::Publish(args) => commands::publish::run(args),
+        Command::Scheduled(command) => commands::scheduled::run(command),
         Command::Consume(args) => commands::consume::run(args),
         Command::Tail(args) => commands::tail::run(args),
         Command::Plugin(command) => commands::plugin::run(command),
@@ -142,6 +146,8 @@ mod tests {
             "topic create orders --queues 8 --json --url http://127.0.0.1:1",
             "group create billing --topic orders --tags paid||refunded",
             "publish orders hello --tag paid --key a --key b --property amount=5",
+            "publish orders later --delay-level 3",
+            "scheduled change m1 --deliver-at 2026-11-21T10:18:27Z",
             "consume billing --max 5 --wait-ms 100 --no-ack",
             "tail orders --from earliest --until-tail",
             "plugin new mine --kind filter --dir /tmp/mine",

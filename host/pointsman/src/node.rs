@@ -95,7 +95,7 @@ impl Node {
 
         let shutdown = CancellationToken::new();
         let serve = ServeConfig { grace: REQUESTS_GRACE, ..ServeConfig::default() };
-        let api = api_config(&shards, &shutdown, &serve);
+        let api = api_config(&shards, &broker, &shutdown, &serve);
         let router = pointsman_api::router(Arc::new(broker.clone()), api);
         let server = tokio::spawn(pointsman_api::serve(vec![listener], router, shutdown.clone(), serve));
         Ok(Self { address, broker, shards, sandbox, shutdown, server, _lock: lock })
@@ -147,8 +147,13 @@ fn sandbox_config(data_dir: &Path, clock: &SharedClock, settings: &Settings) -> 
     })
 }
 
-fn api_config(shards: &Arc<pointsman_consensus::Node>, shutdown: &CancellationToken, serve: &ServeConfig) -> ApiConfig {
-    let (measured, checked) = (Arc::clone(shards), Arc::clone(shards));
+fn api_config(
+    shards: &Arc<pointsman_consensus::Node>,
+    broker: &Broker,
+    shutdown: &CancellationToken,
+    serve: &ServeConfig,
+) -> ApiConfig {
+    let (measured, checked, broker) = (Arc::clone(shards), Arc::clone(shards), broker.clone());
     let checks: ReadyChecks = Arc::new(move || {
         let check = |shard: &Arc<pointsman_consensus::Shard>| {
             let failure = shard.failure();
@@ -163,7 +168,10 @@ fn api_config(shards: &Arc<pointsman_consensus::Node>, shutdown: &CancellationTo
         node_id: NODE_ID,
         shutdown: shutdown.clone(),
         stats: Arc::clone(&serve.stats),
-        metrics: vec![Arc::new(move |text| metrics::write(&measured, text))],
+        metrics: vec![
+            Arc::new(move |text| metrics::write(&measured, text)),
+            Arc::new(move |text| metrics::timers::write(&broker.timer_stats(), text)),
+        ],
         ready: vec![checks],
     }
 }

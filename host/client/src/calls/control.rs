@@ -58,7 +58,7 @@ impl Client {
     }
 
     /// Reads every page of a list.
-    async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
+    pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
         let mut items = Vec::new();
         let mut query = format!("?limit={PAGE_ITEMS}");
         loop {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pointsman_api_types::Time;
 use pointsman_api_types::lease::{Lease, LeaseInput, Leases, SettleInput, SettleItem, SettleResult, Settled};
 use pointsman_api_types::message::Message;
 use pointsman_api_types::publish::{BATCH_TYPE, FRAMES_TYPE, PublishAnswer, Receipt};
@@ -26,6 +27,12 @@ pub struct PublishOptions {
     pub queue: Option<u16>,
     /// Names and values; HTTP lower-cases the names.
     pub properties: Vec<(String, String)>,
+    /// Deliver so much later; at most one of the three forms.
+    pub delay_ms: Option<u64>,
+    /// Deliver later, by level 1 to 18.
+    pub delay_level: Option<u8>,
+    /// Deliver at a time.
+    pub deliver_at: Option<Time>,
     /// Expires so long after it was stored.
     pub ttl_ms: Option<u64>,
     /// 0 to 9.
@@ -67,6 +74,9 @@ impl Tenant {
             .header_if("pm-tag", options.tag.as_ref())
             .header_if("pm-ordering-key", options.ordering_key.as_ref())
             .header_if("pm-queue", options.queue.map(|queue| queue.to_string()))
+            .header_if("pm-delay-ms", options.delay_ms.map(|delay| delay.to_string()))
+            .header_if("pm-delay-level", options.delay_level.map(|level| level.to_string()))
+            .header_if("pm-deliver-at", options.deliver_at.map(|at| at.to_string()))
             .header_if("pm-ttl-ms", options.ttl_ms.map(|ttl| ttl.to_string()))
             .header_if("pm-priority", options.priority.map(|priority| priority.to_string()));
         for key in &options.keys {

@@ -10,6 +10,7 @@ use pointsman_api_types::publish::{PublishAnswer, Receipt};
 use pointsman_client::{PublishOptions, Tenant};
 use pointsman_model::limits;
 
+use crate::commands::scheduled::When;
 use crate::commands::{Connection, Failure, block_on, read_file};
 use crate::output::{self, Table, cell};
 use batches::Batches;
@@ -29,7 +30,8 @@ pub(crate) struct Args {
     lines: bool,
     /// Each line is a message object of the API: {"data": …, "tag": …, "keys": […], …}.
     #[arg(long, conflicts_with_all = [
-        "data", "lines", "tag", "key", "ordering_key", "property", "queue", "ttl_ms", "priority", "content_type",
+        "data", "lines", "tag", "key", "ordering_key", "property", "queue", "When", "ttl_ms", "priority",
+        "content_type",
     ])]
     ndjson: bool,
     /// Tag of the message.
@@ -47,6 +49,8 @@ pub(crate) struct Args {
     /// Queue to put it into.
     #[arg(long, value_name = "N")]
     queue: Option<u16>,
+    #[command(flatten)]
+    when: When,
     /// Expires so long after it was stored.
     #[arg(long, value_name = "MS")]
     ttl_ms: Option<u64>,
@@ -91,6 +95,9 @@ fn one(args: Args, tenant: &Tenant) -> Result<(), Failure> {
         ordering_key: args.ordering_key,
         queue: args.queue,
         properties: args.property,
+        delay_ms: args.when.delay_ms,
+        delay_level: args.when.delay_level,
+        deliver_at: args.when.deliver_at,
         ttl_ms: args.ttl_ms,
         priority: args.priority,
         ack: args.ack,
@@ -98,6 +105,11 @@ fn one(args: Args, tenant: &Tenant) -> Result<(), Failure> {
     let receipt = block_on(async { Ok(tenant.publish(&args.topic, payload, &options).await?) })?;
     if args.connection.json {
         return Ok(output::json(&receipt)?);
+    }
+    if let Some(deliver_at) = receipt.deliver_at {
+        let mut table = Table::new(["ID", "TOPIC", "DELIVER_AT"]);
+        table.row([cell(receipt.id), receipt.topic, deliver_at.to_string()]);
+        return Ok(table.print()?);
     }
     let mut table = table();
     row(&mut table, &receipt);

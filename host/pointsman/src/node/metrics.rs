@@ -1,5 +1,7 @@
 //! What the shards tell of themselves, as OpenMetrics families.
 
+pub(crate) mod timers;
+
 use std::fmt::Write as _;
 
 use pointsman_consensus::{Node, ShardMetrics};

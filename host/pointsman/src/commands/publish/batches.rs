@@ -33,6 +33,9 @@ impl<'a> Batches<'a> {
         put("tag", args.tag.clone().into());
         put("ordering_key", args.ordering_key.clone().into());
         put("queue", args.queue.into());
+        put("delay_ms", args.when.delay_ms.into());
+        put("delay_level", args.when.delay_level.into());
+        put("deliver_at", args.when.deliver_at.map(|at| at.to_string()).into());
         put("ttl_ms", args.ttl_ms.into());
         put("priority", args.priority.into());
         if !args.key.is_empty() {
