@@ -16,8 +16,8 @@ use crate::judging::Bench;
 use crate::ports::{Judges, Shard};
 use crate::shard::{ShardParts, ShardRuntime};
 use crate::signing::Keys;
-use crate::timers::TimerStats;
 use crate::ticket::Tickets;
+use crate::timers::TimerStats;
 use crate::token::OperatorToken;
 
 /// How often leases are looked at for having run out.

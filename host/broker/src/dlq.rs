@@ -5,18 +5,22 @@ mod redrive;
 use std::time::{Duration, Instant};
 
 use pointsman_model::record::{Header, kind};
-use pointsman_model::{GroupId, LogIndex, MessageId, Name, Ordinal, QueueOffset, ShardId, Timestamp, TopicId, limits};
-use pointsman_state_machine::command::{DeadLetterChange, DeadLetterOp, Durability};
+use pointsman_model::{
+    BindingId, GroupId, LogIndex, MessageId, Name, Ordinal, QueueOffset, ShardId, Timestamp, TopicId, limits,
+};
+use pointsman_state_machine::State;
+use pointsman_state_machine::command::{DeadLetterChange, DeadLetterOp, DecidedBy, Decision, Durability};
 use pointsman_state_machine::outcome::{LetterFate, Outcome};
-use pointsman_state_machine::state::DeadLetter;
+use pointsman_state_machine::state::{DeadLetter, DeadReason, EndedAttempt};
 
+use crate::access::Action;
 use crate::batcher::Request;
 use crate::broker::Home;
 use crate::error::Error;
 use crate::lookup::id_of;
 use crate::refusal::accepted;
 use crate::shard::ShardRuntime;
-use crate::view::{DeadLetterView, Page, PageRequest, StoredMessage};
+use crate::view::{AttemptView, DeadLetterView, Page, PageRequest, StoredMessage};
 use crate::{Broker, Call};
 
 /// How long the broker's own records may wait to be proposed.
@@ -34,8 +38,7 @@ impl Broker {
         group: &str,
         page: &PageRequest,
     ) -> Result<Page<DeadLetterView>, Error> {
-        self.check_call(call)?;
-        let (home, group) = self.group_id(tenant, group)?;
+        let (home, group) = self.group_id(call, tenant, group, Action::Consume(group))?;
         let mut failed = None;
         let page = self.page(&format!("{}/{group}/dlq", home.tenant), page, |last, n| {
             let after = last.and_then(place_of_key);
@@ -58,8 +61,7 @@ impl Broker {
         group: &str,
         id: MessageId,
     ) -> Result<DeadLetterView, Error> {
-        self.check_call(call)?;
-        let (home, group) = self.group_id(tenant, group)?;
+        let (home, group) = self.group_id(call, tenant, group, Action::Consume(group))?;
         let letter = find(&home, group, id)?.filter(|letter| letter.redriven_at.is_none());
         let view = letter.map(|letter| view(&home, letter)).transpose()?.flatten();
         view.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))
@@ -70,8 +72,7 @@ impl Broker {
     /// # Errors
     /// [`Error::GroupNotFound`], [`Error::MessageNotFound`], a failed write.
     pub async fn delete_dead_letter(&self, call: &Call, tenant: &str, group: &str, id: MessageId) -> Result<(), Error> {
-        self.check_call(call)?;
-        let (home, group) = self.group_id(tenant, group)?;
+        let (home, group) = self.group_id(call, tenant, group, Action::Consume(group))?;
         let letter = find(&home, group, id)?.filter(|letter| letter.redriven_at.is_none());
         let letter = letter.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))?;
         let fates = change(&home, group, vec![key(&letter)], DeadLetterOp::Delete, call.deadline).await?;
@@ -81,9 +82,15 @@ impl Broker {
         }
     }
 
-    /// A group's id and home.
-    pub(crate) fn group_id(&self, tenant: &str, group: &str) -> Result<(Home, GroupId), Error> {
-        let home = self.home(tenant)?;
+    /// A group's id and home, if the caller may do that with it.
+    pub(crate) fn group_id(
+        &self,
+        call: &Call,
+        tenant: &str,
+        group: &str,
+        action: Action<'_>,
+    ) -> Result<(Home, GroupId), Error> {
+        let home = self.authorize(call, tenant, action)?;
         let id = home.shard.port.state().group(home.tenant, group).map(|group| group.id);
         let id = id.ok_or_else(|| home.shard.absent(|| Error::GroupNotFound(group.into())))?;
         Ok((home, id))
@@ -214,7 +221,62 @@ fn view(home: &Home, letter: DeadLetter) -> Result<Option<DeadLetterView>, Error
     let id = id_of(home.shard.port.id(), &entry, &record);
     let offset = QueueOffset(letter.offset);
     let message = StoredMessage { id, topic, offset, stored_at: entry.stamp, record };
-    Ok(Some(DeadLetterView { message, letter }))
+    let state = home.shard.port.state();
+    Ok(Some(DeadLetterView {
+        message,
+        reason: reason(&letter.reason),
+        attempts: letter.attempt.saturating_sub(letter.base),
+        dead_at: Timestamp(letter.dead_at),
+        expires_at: Timestamp(letter.expires),
+        redriven_at: letter.redriven_at.map(Timestamp),
+        history: letter.history.iter().map(|ended| attempt(&state, ended)).collect(),
+    }))
+}
+
+/// Why a message was given up, in one word or the words of who gave it up.
+fn reason(reason: &DeadReason) -> String {
+    match reason {
+        DeadReason::Exhausted => "attempts-exhausted".into(),
+        DeadReason::Consumer(words) => words.clone().unwrap_or_else(|| "dead-lettered".into()),
+        DeadReason::Policy(words) => words.clone().unwrap_or_else(|| "retry-policy".into()),
+    }
+}
+
+/// How an attempt ended, with the names of what decided.
+pub(crate) fn attempt(state: &State, ended: &EndedAttempt) -> AttemptView {
+    let time = |ms: u64| (ms > 0).then_some(Timestamp(ms));
+    let (decided_by, judged) = match ended.by {
+        DecidedBy::Consumer => ("consumer", None),
+        DecidedBy::Table => ("default", None),
+        DecidedBy::TimeToLive => ("ttl", None),
+        DecidedBy::Policy(judged) => ("policy", Some(judged)),
+        DecidedBy::OnFailure(judged) => ("on-failure", Some(judged)),
+    };
+    let gave_up = matches!(ended.decision, Decision::DeadLetter { .. });
+    AttemptView {
+        attempt: ended.delivery,
+        delivered_at: time(ended.delivered_at),
+        ended_at: Timestamp(ended.ended_at),
+        outcome: match ended.by {
+            _ if ended.expired => "expired",
+            DecidedBy::Consumer if gave_up => "dead-letter",
+            _ => "nack",
+        },
+        reason: ended.reason.clone(),
+        client_id: ended.client_id.clone(),
+        decision: match ended.decision {
+            Decision::Again { .. } => "again",
+            Decision::DeadLetter { .. } => "dead-letter",
+            Decision::Drop => "drop",
+        },
+        delay_ms: match ended.decision {
+            Decision::Again { delay_ms } => Some(delay_ms),
+            Decision::DeadLetter { .. } | Decision::Drop => None,
+        },
+        decided_by,
+        binding: judged.and_then(|j| state.bindings.get(&BindingId(j.binding))).map(|b| b.name.to_string()),
+        generation: judged.map(|judged| judged.generation),
+    }
 }
 
 fn topic_name(home: &Home, letter: &DeadLetter) -> Option<Name> {

@@ -35,15 +35,15 @@ mod progress;
 mod publish;
 mod receipt;
 mod refusal;
+mod scheduled;
 mod settle;
 mod shard;
-mod scheduled;
 mod signing;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod timers;
 mod ticket;
+mod timers;
 mod token;
 pub mod view;
 mod watch;

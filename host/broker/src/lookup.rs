@@ -143,7 +143,7 @@ fn kept_id(record: &Record) -> Option<Place> {
 }
 
 /// The visible message of an id.
-fn find(home: &Home, id: MessageId) -> Result<Option<Found>, Error> {
+pub(crate) fn find(home: &Home, id: MessageId) -> Result<Option<Found>, Error> {
     let port = &home.shard.port;
     if let Some(found) = port.find(id.term, id.index, id.ordinal)? {
         // The message of such a record goes by the id of the one it was parked in, and by no other.

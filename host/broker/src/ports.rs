@@ -18,7 +18,9 @@ use pointsman_model::{
     BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp,
     TopicId,
 };
-use pointsman_state_machine::state::{DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState};
+use pointsman_state_machine::state::{
+    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+};
 use pointsman_state_machine::{Outcome, State};
 use tokio::sync::{oneshot, watch};
 
@@ -107,11 +109,11 @@ pub trait Shard: Send + Sync + 'static {
     /// A failed read.
     fn due(&self, group: GroupId, now: Timestamp, max: usize) -> Result<Vec<Retry>, ReadError>;
 
-    /// When the next message of a group's retry set is due.
+    /// When the next message of a group's retry set is due after a time.
     ///
     /// # Errors
     /// A failed read.
-    fn next_due(&self, group: GroupId) -> Result<Option<Timestamp>, ReadError>;
+    fn next_due(&self, group: GroupId, after: Timestamp) -> Result<Option<Timestamp>, ReadError>;
 
     /// The retry row of one message.
     ///

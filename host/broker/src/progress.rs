@@ -7,6 +7,7 @@ mod seek;
 use pointsman_model::QueueId;
 use pointsman_state_machine::command::{Expect, Object};
 
+use crate::access::Action;
 use crate::configure::page::after;
 use crate::error::Error;
 use crate::view::{GroupOffset, InflightView, MemberView, Page, PageRequest};
@@ -18,8 +19,7 @@ impl Broker {
     /// # Errors
     /// [`Error::GroupNotFound`].
     pub async fn group_offsets(&self, call: &Call, tenant: &str, group: &str) -> Result<Vec<GroupOffset>, Error> {
-        self.check_call(call)?;
-        let (home, group) = self.group_id(tenant, group)?;
+        let (home, group) = self.group_id(call, tenant, group, Action::Read)?;
         let state = home.shard.port.state();
         let mut offsets = Vec::new();
         let topics = state.groups.get(&group).into_iter().flat_map(|group| &group.topic_ids);
@@ -46,7 +46,7 @@ impl Broker {
         group: &str,
         page: &PageRequest,
     ) -> Result<Page<InflightView>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let (home, runtime) = self.group(tenant, group)?;
         let leases = runtime.inflight()?;
         self.page(&format!("{}/{}/inflight", home.tenant, runtime.id()), page, |last, n| {
@@ -70,7 +70,7 @@ impl Broker {
         group: &str,
         page: &PageRequest,
     ) -> Result<Page<MemberView>, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let (home, runtime) = self.group(tenant, group)?;
         let members = runtime.members()?;
         self.page(&format!("{}/{}/members", home.tenant, runtime.id()), page, |last, n| {
@@ -83,8 +83,7 @@ impl Broker {
     /// # Errors
     /// [`Error::GroupNotFound`], a failed write.
     pub async fn pause(&self, call: &Call, tenant: &str, group: &str, paused: bool) -> Result<(), Error> {
-        self.check_call(call)?;
-        let home = self.home(tenant)?;
+        let home = self.authorize(call, tenant, Action::Admin(group))?;
         let object = Object::Pause { group: group.into(), paused };
         let put = self.put(call, &home.shard, home.tenant, Expect::Anything, object).await;
         let put = put.map_err(|error| match error {

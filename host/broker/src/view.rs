@@ -9,8 +9,8 @@ use pointsman_model::{MessageId, QueueId, QueueOffset, Timestamp};
 use pointsman_state_machine::command::{Durability, Expect, PublishHead};
 
 pub use delivery::{
-    DeadLetterView, GroupOffset, InflightView, Lag, MemberView, QueueLag, Redrive, RedriveStatus, RedriveTo, Redriven,
-    SeekRequest, SeekTo, Sought, SoughtQueue,
+    AttemptView, DeadLetterView, GroupOffset, InflightView, Lag, MemberView, QueueLag, Redrive, RedriveStatus,
+    RedriveTo, Redriven, SeekRequest, SeekTo, Sought, SoughtQueue,
 };
 
 /// A written object and what the write was.

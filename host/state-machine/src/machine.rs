@@ -231,17 +231,17 @@ impl Machine {
         found.iter().take(limit).map(|key| self.retry_of_due(store, tenant, group, key)).collect()
     }
 
-    /// When the next retry row of a group is due.
+    /// When the next retry row of a group is due after a time.
     ///
     /// # Errors
     /// A failed read or a damaged row.
-    pub fn next_due(&self, store: &dyn Store, group: GroupId) -> Result<Option<Timestamp>, Error> {
-        let Some(tenant) = self.retrying_tenant(group) else {
+    pub fn next_due(&self, store: &dyn Store, group: GroupId, after: Timestamp) -> Result<Option<Timestamp>, Error> {
+        let (Some(tenant), Some(from)) = (self.retrying_tenant(group), after.0.checked_add(1)) else {
             return Ok(None);
         };
-        let prefix = table::due_prefix(tenant, group);
+        let from = table::due_from(tenant, group, from);
         let mut first = None;
-        store.scan(&prefix, &table::after(&prefix), &mut |key, _| {
+        store.scan(&from, &table::after(&table::due_prefix(tenant, group)), &mut |key, _| {
             first = Some(key.to_vec());
             false
         })?;

@@ -12,6 +12,7 @@ use pointsman_state_machine::outcome::{LetterFate, Outcome, Refusal};
 use pointsman_state_machine::state::DeadLetter;
 
 use super::{change, find, is_open, key, letter_id, topic_name};
+use crate::access::Action;
 use crate::batcher::{Request, Ticket};
 use crate::broker::Home;
 use crate::error::Error;
@@ -38,11 +39,10 @@ impl Broker {
     /// [`Error::GroupNotFound`], a bad filter, a full retry set, a failed write. What an earlier entry of the call
     /// redrove stays so, and the same call says `already-redriven` of it.
     pub async fn redrive(&self, call: &Call, tenant: &str, group: &str, ask: Redrive) -> Result<Redriven, Error> {
-        self.check_call(call)?;
+        let (home, group) = self.group_id(call, tenant, group, Action::Consume(group))?;
         if ask.ids.as_ref().is_some_and(|ids| ids.len() > limits::SETTLE_ITEMS_MAX) {
             return Err(Error::invalid("/ids", format!("at most {}", limits::SETTLE_ITEMS_MAX)));
         }
-        let (home, group) = self.group_id(tenant, group)?;
         home.shard.port.leadership().ok_or(Error::NoLeader)?;
         let (mut asked, more) = match &ask.ids {
             Some(ids) => (named(&home, group, ids)?, false),

@@ -39,7 +39,7 @@ impl Memory {
                 self.push_retry(parts, &row)?;
             }
         }
-        let next = parts.port.next_due(id)?.filter(|due| *due > now);
+        let next = parts.port.next_due(id, now)?;
         self.retry_at = if more { now } else { next.unwrap_or_else(|| now.plus_ms(limits::RETRY_POLL_MS)) };
         Ok(())
     }

@@ -209,9 +209,31 @@ impl GroupRuntime {
                 _ => SettleStatus::LeaseExpired,
             });
         }
-        let state = self.parts.port.state();
-        let settled = state.cursor(self.id, topic, queue).is_some_and(|cursor| cursor.is_settled(offset));
+        let settled = {
+            let state = self.parts.port.state();
+            state.cursor(self.id, topic, queue).is_some_and(|cursor| cursor.is_settled(offset))
+        };
+        if settled && self.died_of_expiry(receipt)? {
+            return Ok(SettleStatus::LeaseExpired);
+        }
         Ok(if settled { SettleStatus::AlreadySettled } else { open })
+    }
+
+    /// True if the lease ran out and its message is a dead letter since.
+    fn died_of_expiry(&self, receipt: &Receipt) -> Result<bool, Error> {
+        let port = &self.parts.port;
+        if !port.state().dead.contains_key(&self.id) {
+            return Ok(false);
+        }
+        let entry = match port.queue(receipt.topic, receipt.queue, receipt.offset, 1) {
+            Ok(found) => found.into_iter().next(),
+            Err(ReadError::Expired { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(entry) = entry else { return Ok(false) };
+        let letter = port.dead_letter(self.id, entry.index, entry.ordinal)?;
+        let last = letter.and_then(|letter| letter.history.into_iter().next_back());
+        Ok(last.is_some_and(|last| last.attempt == receipt.attempt && last.expired))
     }
 
     /// True if the queue of a lease that is not remembered was sought in its term or later.

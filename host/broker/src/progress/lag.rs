@@ -8,6 +8,7 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{GroupId, Name, QueueId, QueueOffset, Timestamp, TopicId, limits};
 use pointsman_state_machine::state::{Binding, Cursor};
 
+use crate::access::Action;
 use crate::broker::Home;
 use crate::error::Error;
 use crate::passing::verdicts;
@@ -43,7 +44,7 @@ impl Broker {
     /// # Errors
     /// [`Error::GroupNotFound`], [`Error::NoLeader`], a failed read.
     pub async fn lag(&self, call: &Call, tenant: &str, group: &str) -> Result<Lag, Error> {
-        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Read)?;
         let (home, runtime) = self.group(tenant, group)?;
         let mut inflight: HashMap<(String, QueueId), u64> = HashMap::new();
         for lease in runtime.inflight()? {

@@ -1,15 +1,17 @@
 //! Seek: a group goes on elsewhere.
 
 use pointsman_model::record::{Header, kind};
-use pointsman_model::{QueueId, TopicId};
+use pointsman_model::{MessageId, QueueId, TopicId};
 use pointsman_state_machine::State;
 use pointsman_state_machine::command::{Durability, Expect, Seek, SeekMove};
 use pointsman_state_machine::outcome::Outcome;
 use pointsman_state_machine::state::{Group, Topic};
 
+use crate::access::Action;
 use crate::batcher::Request;
 use crate::broker::Home;
 use crate::error::Error;
+use crate::lookup;
 use crate::refusal::accepted;
 use crate::view::{SeekRequest, SeekTo, Sought, SoughtQueue};
 use crate::{Broker, Call};
@@ -31,15 +33,15 @@ impl Broker {
     /// [`Error::GroupNotFound`], [`Error::MessageNotFound`], a queue or topic that the group does not have, a failed
     /// precondition, a failed write.
     pub async fn seek(&self, call: &Call, tenant: &str, group: &str, ask: SeekRequest) -> Result<Sought, Error> {
-        self.check_call(call)?;
-        let home = self.home(tenant)?;
+        let home = self.authorize(call, tenant, Action::Admin(group))?;
         let found = home.shard.port.state().group(home.tenant, group).cloned();
         let group = found.ok_or_else(|| home.shard.absent(|| Error::GroupNotFound(group.into())))?;
         let at_message = match &ask.to {
-            SeekTo::Message(id) => Some(self.get_message(call, tenant, *id).await?),
+            SeekTo::Message(id) => {
+                Some(visible(&home, *id)?.ok_or_else(|| home.shard.absent(|| Error::MessageNotFound))?)
+            }
             _ => None,
         };
-        let at_message = at_message.map(|m| (m.record.header.topic, m.record.header.queue, m.offset.0));
         let moves = moves(&home, &group, &ask, at_message)?;
         let queues = |moves: &[Move]| -> Vec<SoughtQueue> {
             let shown = |m: &Move| SoughtQueue { topic: m.name.clone(), queue: m.queue, from: m.from, to: m.to };
@@ -66,6 +68,15 @@ impl Broker {
         home.shard.group(group.id).look_for_retries();
         Ok(Sought { revision: *revision, moves: queues(&moves) })
     }
+}
+
+/// Topic, queue and offset of a message of the tenant.
+fn visible(home: &Home, id: MessageId) -> Result<Option<(TopicId, QueueId, u64)>, Error> {
+    if id.shard != home.shard.port.id() {
+        return Ok(None);
+    }
+    let found = lookup::find(home, id)?.filter(|found| found.record.header.tenant == home.tenant);
+    Ok(found.map(|found| (found.record.header.topic, found.record.header.queue, found.offset.0)))
 }
 
 /// The precondition as `apply` checks it.

@@ -207,6 +207,18 @@ impl Fixture {
         results[0].status
     }
 
+    /// The time of the shard, ms.
+    #[must_use]
+    pub fn shard_now(&self) -> u64 {
+        crate::ports::Shard::now(&*self.shard).0
+    }
+
+    /// Rows of dead letters, of all groups.
+    #[must_use]
+    pub fn shard_dead_rows(&self) -> u64 {
+        crate::ports::Shard::state(&*self.shard).dead.values().map(|count| count.rows).sum()
+    }
+
     /// Lets time pass, and the broker notice.
     pub async fn pass(&self, ms: u64) {
         self.clock.advance_ms(ms);

@@ -12,7 +12,9 @@ use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
-use pointsman_state_machine::state::{DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState};
+use pointsman_state_machine::state::{
+    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+};
 use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
@@ -136,6 +138,27 @@ impl FakeShard {
         self.release_held();
     }
 
+    /// Changes a group at once, before whatever is held: that was decided under a generation that is over.
+    pub fn change_group_first(&self, name: &str) {
+        let (header, head) = {
+            let log = self.log.read();
+            let group = log.machine.state().groups.values().find(|group| group.name.as_str() == name).expect("a group");
+            let mut config = group.config.clone();
+            config.lease_ms += 1;
+            let object = Object::Group { name: name.to_owned(), config };
+            let put = ConfigPut { expect: Expect::Anything, object, author: Author::default() };
+            let header = Header { kind: record::kind::CONFIG_PUT, tenant: group.tenant, ..Header::default() };
+            (header, postcard::to_stdvec(&put).expect("a head"))
+        };
+        let mut records = bytes::BytesMut::new();
+        record::encode(&mut records, &header, &head, &[]);
+        let records = records.freeze();
+        let records_crc = record::records_crc(&records).expect("whole");
+        let term = (*self.term.read()).expect("leads");
+        let (reply, _) = oneshot::channel();
+        self.commit(Proposal { term, count: 1, records, records_crc, early: None }, reply);
+    }
+
     fn touch_all_topics(&self) -> (Bytes, u32) {
         let log = self.log.read();
         let mut records = bytes::BytesMut::new();
@@ -143,7 +166,8 @@ impl FakeShard {
             let mut config = topic.config.clone();
             config.retention_ms += 1;
             let object = Object::Topic { name: topic.name.to_string(), config };
-            let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object, author: Author::default() }).expect("a head");
+            let head = postcard::to_stdvec(&ConfigPut { expect: Expect::Anything, object, author: Author::default() })
+                .expect("a head");
             let header = Header { kind: record::kind::CONFIG_PUT, tenant: topic.tenant, ..Header::default() };
             record::encode(&mut records, &header, &head, &[]);
         }
@@ -325,9 +349,9 @@ impl Shard for FakeShard {
         log.machine.due(&log.store, group, now, max).map_err(|error| failed(&error))
     }
 
-    fn next_due(&self, group: GroupId) -> Result<Option<Timestamp>, ReadError> {
+    fn next_due(&self, group: GroupId, after: Timestamp) -> Result<Option<Timestamp>, ReadError> {
         let log = self.log.read();
-        log.machine.next_due(&log.store, group).map_err(|error| failed(&error))
+        log.machine.next_due(&log.store, group, after).map_err(|error| failed(&error))
     }
 
     fn retry(

@@ -1,7 +1,6 @@
 //! What is asked and answered about a group's progress and its dead letters.
 
 use pointsman_model::{MessageId, QueueId, QueueOffset, Timestamp};
-use pointsman_state_machine::state::DeadLetter;
 
 use super::{FilterSpec, StoredMessage};
 
@@ -10,8 +9,45 @@ use super::{FilterSpec, StoredMessage};
 pub struct DeadLetterView {
     /// The message.
     pub message: StoredMessage,
-    /// Why and when it was given up, and how its attempts ended.
-    pub letter: DeadLetter,
+    /// `attempts-exhausted`, or the words of who gave it up.
+    pub reason: String,
+    /// Its deliveries since it was last redriven.
+    pub attempts: u16,
+    /// When it was given up.
+    pub dead_at: Timestamp,
+    /// When it is forgotten.
+    pub expires_at: Timestamp,
+    /// When it was redriven, if it was.
+    pub redriven_at: Option<Timestamp>,
+    /// How its attempts ended, the newest last.
+    pub history: Vec<AttemptView>,
+}
+
+/// How an attempt ended badly, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptView {
+    /// Which, from 1; counted anew after a redrive.
+    pub attempt: u16,
+    /// When it was delivered; `None` if the leader that did is gone.
+    pub delivered_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// `nack`, `expired` or `dead-letter`.
+    pub outcome: &'static str,
+    /// The consumer's words.
+    pub reason: Option<String>,
+    /// Who had it.
+    pub client_id: Option<String>,
+    /// `again`, `dead-letter` or `drop`.
+    pub decision: &'static str,
+    /// When again.
+    pub delay_ms: Option<u64>,
+    /// `consumer`, `default`, `policy`, `on-failure` or `ttl`.
+    pub decided_by: &'static str,
+    /// The retry policy that was asked.
+    pub binding: Option<String>,
+    /// The group's generation when it was.
+    pub generation: Option<u32>,
 }
 
 /// Which dead letters leave, and where they go.

@@ -9,7 +9,9 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::State;
-use pointsman_state_machine::state::{DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState};
+use pointsman_state_machine::state::{
+    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+};
 use pointsman_storage::queues::QueueRead;
 use tokio::sync::{oneshot, watch};
 
@@ -179,8 +181,8 @@ impl ports::Shard for Shard {
         self.core.machine.read().due(&self.core.rows(), group, now, max).map_err(failed)
     }
 
-    fn next_due(&self, group: GroupId) -> Result<Option<Timestamp>, ReadError> {
-        self.core.machine.read().next_due(&self.core.rows(), group).map_err(failed)
+    fn next_due(&self, group: GroupId, after: Timestamp) -> Result<Option<Timestamp>, ReadError> {
+        self.core.machine.read().next_due(&self.core.rows(), group, after).map_err(failed)
     }
 
     fn retry(

@@ -5,8 +5,8 @@ use pointsman_model::{Generation, QueueId};
 
 use super::*;
 use crate::command::{
-    AttemptEnd, Author, BindingConfig, DecidedBy, Decision, Durability, Expire, Grant, GroupConfig, GroupTopic, LeaseRef,
-    Ordering, Place, PublishHead, RecordRef, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
+    AttemptEnd, Author, BindingConfig, DecidedBy, Decision, Durability, Expire, Grant, GroupConfig, GroupTopic,
+    LeaseRef, Ordering, Place, PublishHead, RecordRef, Settle, SettleItem, SettleOp, Skip, Slot, Start, TopicConfig,
 };
 
 pub(super) fn put(object: Object) -> Command {

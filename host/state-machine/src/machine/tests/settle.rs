@@ -114,14 +114,17 @@ fn due_rows_come_in_order_of_time() {
         let rows = shard.machine.due(&shard.rows, group, Timestamp(now), limit).unwrap();
         rows.iter().map(|row| row.offset).collect::<Vec<_>>()
     };
-    assert_eq!(shard.machine.next_due(&shard.rows, group).unwrap(), Some(Timestamp(1_100)));
+    let next = |group, after| shard.machine.next_due(&shard.rows, group, Timestamp(after)).unwrap();
+    assert_eq!(next(group, 0), Some(Timestamp(1_100)));
+    assert_eq!(next(group, 1_100), Some(Timestamp(1_200)), "one that is due and not taken hides no later one");
+    assert_eq!(next(group, u64::MAX), None);
     assert!(due(1_099, 10).is_empty());
     assert_eq!(due(1_100, 10), [1]);
     assert_eq!(due(1_300, 10), [1, 2, 0]);
     assert_eq!(due(1_300, 2), [1, 2]);
     assert!(due(1_300, 0).is_empty());
     assert_eq!(due(u64::MAX, 10), [1, 2, 0, 3], "a delay past the end of time is due at its end");
-    assert_eq!(shard.machine.next_due(&shard.rows, GroupId(9)).unwrap(), None);
+    assert_eq!(next(GroupId(9), 0), None);
 }
 
 #[test]
