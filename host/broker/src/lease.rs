@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pointsman_model::{GroupId, Timestamp, limits};
+use pointsman_model::{GroupId, QueueId, Timestamp, TopicId, limits};
 
 use crate::error::Error;
 use crate::shard::ShardParts;
@@ -129,6 +129,15 @@ impl GroupRuntime {
     /// The group.
     pub(crate) fn id(&self) -> GroupId {
         self.id
+    }
+
+    /// Messages came back out of the dead-letter queue and are due at once.
+    pub(crate) fn came_back(&self, places: Vec<(TopicId, QueueId, u64)>) {
+        let mut memory = self.memory.lock();
+        memory.retry_at = Timestamp(0);
+        memory.sync_ended(self.id, &self.parts, places, self.parts.port.now());
+        drop(memory);
+        self.signal.wake();
     }
 
     /// Something may be due that was not a moment ago.

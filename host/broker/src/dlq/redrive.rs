@@ -145,7 +145,11 @@ async fn to_group(call: &Call, home: &Home, group: GroupId, asked: &mut [Asked])
         return Ok(());
     }
     let fates = change(home, group, letters, DeadLetterOp::Redrive, call.deadline).await?;
+    let mut back = Vec::with_capacity(fates.len());
     for (asked, fate) in open.iter_mut().zip(fates) {
+        if let (LetterFate::Redriven, Some(letter)) = (fate, &asked.letter) {
+            back.push((TopicId(letter.topic), QueueId(letter.queue), letter.offset));
+        }
         asked.status = Some(match fate {
             LetterFate::Redriven => RedriveStatus::Redriven,
             LetterFate::AlreadyRedriven => RedriveStatus::AlreadyRedriven,
@@ -156,8 +160,7 @@ async fn to_group(call: &Call, home: &Home, group: GroupId, asked: &mut [Asked])
             }
         });
     }
-    // They are due at once.
-    home.shard.group(group).look_for_retries();
+    home.shard.group(group).came_back(back);
     Ok(())
 }
 

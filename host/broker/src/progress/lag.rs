@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pointsman_model::judge::Verdict;
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::{GroupId, Name, QueueId, QueueOffset, Timestamp, TopicId, limits};
-use pointsman_state_machine::state::{Binding, Cursor};
+use pointsman_state_machine::command::Ordering;
+use pointsman_state_machine::state::{Binding, Cursor, Retry};
 
 use crate::access::Action;
 use crate::broker::Home;
@@ -28,6 +29,8 @@ struct Look {
     earliest: u64,
     latest: u64,
     filter: Option<Arc<Binding>>,
+    /// The group keeps an order: what waits for an attempt is held and not settled.
+    ordered: bool,
 }
 
 /// What lies unsettled in a queue.
@@ -136,6 +139,7 @@ fn looks(home: &Home, id: GroupId) -> (Vec<Look>, bool) {
                 earliest: ends.earliest,
                 latest: ends.latest,
                 filter: filter.clone(),
+                ordered: group.config.ordering != Ordering::None,
             });
         }
     }
@@ -151,16 +155,42 @@ struct Retrying {
 
 fn retrying(home: &Home, group: GroupId, look: &Look) -> Result<(Retrying, Option<Timestamp>, bool), Error> {
     let port = &home.shard.port;
-    let rows = port.retries(group, look.topic, look.queue, limits::LAG_RETRIES_MAX)?;
-    let oldest = match rows.first() {
-        Some(row) => match row.record {
-            Some(record) => Some(Timestamp(record.stored_at)),
-            None => entries(home, look, row.offset, 1)?.first().map(|entry| entry.stamp),
-        },
+    let rows = match look.ordered {
+        false => port.retries(group, look.topic, look.queue, limits::LAG_RETRIES_MAX)?.into_iter().map(row).collect(),
+        true => held(home, group, look)?,
+    };
+    // Those that an ordered group never settled are before its cursor like any other.
+    let apart = |(offset, _): &&(u64, Option<Timestamp>)| look.cursor.is_settled(QueueOffset(*offset));
+    let oldest = match rows.iter().find(|row| apart(row)) {
+        Some((_, Some(stored_at))) => Some(*stored_at),
+        Some((offset, None)) => entries(home, look, *offset, 1)?.first().map(|entry| entry.stamp),
         None => None,
     };
-    let n = rows.len() as u64;
-    Ok((Retrying { rows: n, apart: n }, oldest, rows.len() < limits::LAG_RETRIES_MAX))
+    let retrying = Retrying { rows: rows.len() as u64, apart: rows.iter().filter(apart).count() as u64 };
+    Ok((retrying, oldest, rows.len() < limits::LAG_RETRIES_MAX))
+}
+
+/// Offset of a row, and when its message was stored if the row knows.
+fn row(row: Retry) -> (u64, Option<Timestamp>) {
+    (row.offset, row.record.map(|record| Timestamp(record.stored_at)))
+}
+
+/// Held rows of a queue that wait for an attempt after their first.
+fn held(home: &Home, group: GroupId, look: &Look) -> Result<Vec<(u64, Option<Timestamp>)>, Error> {
+    let mut found = Vec::new();
+    let before = match look.queue {
+        QueueId(0) => (TopicId(look.topic.0.saturating_sub(1)), QueueId(u16::MAX), QueueOffset(u64::MAX)),
+        QueueId(queue) => (look.topic, QueueId(queue - 1), QueueOffset(u64::MAX)),
+    };
+    for held in home.shard.port.held_after(group, Some(before), limits::LAG_RETRIES_MAX)? {
+        if (held.topic, held.queue) != (look.topic.0, look.queue.0) {
+            break;
+        }
+        if held.grant.is_none() && held.attempt > 1 {
+            found.push((held.offset, held.record.map(|record| Timestamp(record.stored_at))));
+        }
+    }
+    Ok(found)
 }
 
 /// Entries of a queue; none of what retention took meanwhile.
