@@ -147,6 +147,7 @@ impl From<Error> for Failure {
                 problem.users = Some(users);
                 problem.into()
             }
+            Error::IdempotencyMismatch => Self::new(Code::IdempotencyMismatch, detail),
             Error::PreconditionFailed => Self::new(Code::PreconditionFailed, detail),
             Error::OffsetExpired { earliest } => {
                 let mut problem = Problem::new(Code::OffsetExpired, detail);

@@ -18,7 +18,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use pointsman_model::{LogIndex, TenantId, Term, limits};
 use pointsman_state_machine::Outcome;
-use pointsman_state_machine::command::Durability;
+use pointsman_state_machine::command::{self, Durability};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -82,6 +82,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The place of its first record.
+    pub(crate) fn place(&self) -> command::Place {
+        let ordinal = u16::try_from(self.records.start).unwrap_or(u16::MAX);
+        command::Place { term: self.entry.term.0, index: self.entry.index.0, ordinal }
+    }
+
     /// One outcome a record, in the order they were written.
     pub(crate) fn outcomes(&self) -> &[Outcome] {
         self.entry.outcomes.get(self.records.start as usize..self.records.end as usize).unwrap_or_default()

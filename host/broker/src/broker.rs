@@ -13,12 +13,13 @@ use tokio_util::task::TaskTracker;
 use crate::batcher::Batcher;
 use crate::error::Error;
 use crate::judging::Bench;
-use crate::ports::{Judges, Shard};
+use crate::ports::{Judges, Outside, Shard};
 use crate::shard::{ShardParts, ShardRuntime};
 use crate::signing::Keys;
 use crate::ticket::Tickets;
 use crate::timers::TimerStats;
 use crate::token::OperatorToken;
+use crate::transact::Checks;
 
 /// How often leases are looked at for having run out.
 const TICK: Duration = Duration::from_millis(limits::LEASE_TICK_MS);
@@ -94,6 +95,7 @@ impl Broker {
         metadata: Arc<dyn Shard>,
         data: Vec<Arc<dyn Shard>>,
         judges: Arc<dyn Judges>,
+        outside: Arc<dyn Outside>,
         clock: SharedClock,
     ) -> Self {
         let tasks = TaskTracker::new();
@@ -108,6 +110,7 @@ impl Broker {
                 keys: Arc::clone(&keys),
                 watch: Arc::default(),
                 timers: Arc::default(),
+                checks: Arc::new(Checks::new(Arc::clone(&outside))),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
                 time_scale: config.time_scale,
@@ -164,6 +167,7 @@ impl Broker {
     pub fn tick_now(&self) {
         self.inner.data.iter().flat_map(|shard| shard.groups()).for_each(|group| group.tick());
         self.inner.data.iter().for_each(|shard| shard.parts.timers.look());
+        self.inner.data.iter().for_each(|shard| shard.parts.checks.look());
     }
 
     /// What became of delayed messages on this node.

@@ -84,6 +84,9 @@ pub enum Error {
     /// `in-use`. Holds the users' names.
     #[error("in use by {}", .0.join(", "))]
     InUse(Vec<String>),
+    /// `idempotency-mismatch`.
+    #[error("the idempotency key was used for something else")]
+    IdempotencyMismatch,
     /// `precondition-failed`.
     #[error("the object is not at the revision asked for")]
     PreconditionFailed,

@@ -45,6 +45,7 @@ pub mod testing;
 mod ticket;
 mod timers;
 mod token;
+mod transact;
 pub mod view;
 mod watch;
 

@@ -8,6 +8,7 @@
 
 mod job;
 mod place;
+mod prepare;
 mod receipt;
 mod selector;
 mod topic;
@@ -43,7 +44,7 @@ impl Broker {
         publish: Publish,
     ) -> Result<Vec<Result<PublishReceipt, Error>>, Error> {
         let home = self.authorize(call, tenant, Action::Publish(topic))?;
-        check_size(&publish)?;
+        check_sizes(publish.messages.iter())?;
         let (topic_id, name, durability) = {
             let state = home.shard.port.state();
             let found = state.topic(home.tenant, topic);
@@ -57,6 +58,7 @@ impl Broker {
             name,
             messages: publish.messages,
             dues,
+            half: false,
             atomic: publish.atomic,
             ack: publish.ack.unwrap_or(durability),
             born: self.inner.clock.wall(),
@@ -166,16 +168,20 @@ fn dues(publish: &Publish, now: Timestamp, time_scale: f64) -> Result<Vec<Option
 }
 
 /// The limits of one call.
-fn check_size(publish: &Publish) -> Result<(), Error> {
-    if publish.messages.is_empty() {
+fn check_sizes<'a>(messages: impl Iterator<Item = &'a NewMessage>) -> Result<(), Error> {
+    let (mut count, mut bytes) = (0, 0);
+    for message in messages {
+        count += 1;
+        bytes += message.body.len();
+    }
+    if count == 0 {
         return Err(Error::invalid("/messages", "at least one message"));
     }
-    if publish.messages.len() > limits::BATCH_MESSAGES_MAX {
+    if count > limits::BATCH_MESSAGES_MAX {
         return Err(Error::BatchTooLarge(format!("at most {} messages", limits::BATCH_MESSAGES_MAX)));
     }
-    let bytes: usize = publish.messages.iter().map(|message| message.body.len()).sum();
     // A single message has the topic's limit and its own code.
-    if bytes > limits::BATCH_BYTES_MAX && publish.messages.len() > 1 {
+    if bytes > limits::BATCH_BYTES_MAX && count > 1 {
         return Err(Error::BatchTooLarge(format!("at most {} bytes of payload", limits::BATCH_BYTES_MAX)));
     }
     Ok(())

@@ -28,6 +28,7 @@ impl From<Refusal> for Error {
             Refusal::TransactionResolved(state) => Self::TransactionResolved(state),
             Refusal::TokenNotFound => Self::TokenNotFound,
             Refusal::QuotaExceeded(what, limit) => Self::QuotaExceeded(format!("the tenant has its {limit} {what}")),
+            Refusal::NameTaken => Self::IdempotencyMismatch,
             Refusal::Malformed(detail) => Self::invalid("", detail),
             other => Self::Internal(format!("refused: {other:?}")),
         }

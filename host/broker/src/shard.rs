@@ -16,6 +16,7 @@ use crate::ports::Shard;
 use crate::publish::TopicRuntime;
 use crate::signing::Keys;
 use crate::timers::Timers;
+use crate::transact::Checks;
 use crate::watch::Watch;
 
 /// What topics and groups at run time need of their shard.
@@ -27,6 +28,7 @@ pub(crate) struct ShardParts {
     pub(crate) keys: Arc<Keys>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) timers: Arc<Timers>,
+    pub(crate) checks: Arc<Checks>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Multiplies every wait of the retry table.
@@ -46,6 +48,7 @@ impl ShardRuntime {
         let port = Arc::clone(&parts.port);
         parts.tasks.spawn(Arc::clone(&parts.watch).run(Arc::clone(&port), parts.stop.clone()));
         parts.tasks.spawn(Arc::clone(&parts.timers).run(parts.clone()));
+        parts.tasks.spawn(Arc::clone(&parts.checks).run(parts.clone()));
         Arc::new(Self { port, parts, topics: RwLock::default(), groups: RwLock::default() })
     }
 

@@ -2,7 +2,9 @@
 
 pub mod fixture;
 mod judges;
+mod outside;
 mod shard;
 
 pub use judges::{FakeJudges, FakePlugin};
+pub use outside::FakeOutside;
 pub use shard::FakeShard;

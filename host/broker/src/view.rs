@@ -1,12 +1,17 @@
 //! What the use cases take and answer: plain values, without JSON.
 
 mod delivery;
+mod transaction;
 
 use bytes::Bytes;
 use pointsman_model::message::NewMessage;
 use pointsman_model::record::Record;
 use pointsman_model::{MessageId, QueueId, QueueOffset, Timestamp};
 use pointsman_state_machine::command::{Durability, Expect, PublishHead};
+pub use transaction::{
+    HalfMessage, HalfPart, Prepare, PreparedMessage, PreparedTransaction, ProducerCheck, TransactionStats,
+    TransactionView, Verdict,
+};
 
 pub use delivery::{
     AttemptView, DeadLetterView, GroupOffset, InflightView, Lag, MemberView, QueueLag, Redrive, RedriveStatus,

@@ -10,6 +10,7 @@ mod demo;
 mod judges;
 mod node;
 mod output;
+mod outside;
 mod sample;
 mod scaffold;
 mod settings;

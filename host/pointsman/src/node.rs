@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::COMPILE_CHILD;
 use crate::judges::SandboxJudges;
+use crate::outside::OutsideClient;
 use crate::settings::Settings;
 
 pub(crate) use environment::{runtime, start_logging, stop_signal, warn_of_file_system};
@@ -83,6 +84,7 @@ impl Node {
             Arc::clone(&shards.metadata) as _,
             vec![Arc::clone(&shards.data) as _],
             Arc::new(SandboxJudges::new(Arc::clone(&sandbox))),
+            Arc::new(OutsideClient::new(settings.check_back_allow_private)),
             clock,
         );
         if let Err(error) = broker.bootstrap().await {

@@ -61,7 +61,8 @@ impl OutsideClient {
         let stream = TcpStream::connect(self.address(&target).await?);
         let stream = stream.await.map_err(|error| format!("no connection: {error}"))?;
         if target.tls {
-            let name = ServerName::try_from(target.host.clone()).map_err(|_| "the host is no name for TLS".to_owned())?;
+            let name =
+                ServerName::try_from(target.host.clone()).map_err(|_| "the host is no name for TLS".to_owned())?;
             let stream = self.tls.connect(name, stream).await.map_err(|error| format!("no TLS: {error}"))?;
             answer(stream, message).await
         } else {
@@ -133,14 +134,19 @@ impl Target {
 
     /// `host:port`.
     fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// True if an entry of an allow-list names it: `host:port`, or `host` for the scheme's own port.
     fn is(&self, entry: &str) -> bool {
         let entry = entry.to_ascii_lowercase();
         let bare = self.authority();
-        entry == bare || (self.port == default_port(self.tls) && bare.strip_suffix(&format!(":{}", self.port)) == Some(&*entry))
+        entry == bare
+            || (self.port == default_port(self.tls) && bare.strip_suffix(&format!(":{}", self.port)) == Some(&*entry))
     }
 }
 
@@ -161,7 +167,8 @@ fn message(target: &Target, request: OutsideRequest) -> Result<http::Request<Ful
         if OWN_HEADERS.contains(&name) {
             return Err(format!("the header `{name}` is the connection's own"));
         }
-        let value = HeaderValue::try_from(value.as_str()).map_err(|_| format!("`{name}` has no value that HTTP carries"))?;
+        let value =
+            HeaderValue::try_from(value.as_str()).map_err(|_| format!("`{name}` has no value that HTTP carries"))?;
         message = message.header(name, value);
     }
     message.body(Full::new(request.body)).map_err(|error| error.to_string())

@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) data_shards: u64,
     pub(crate) retention_ms_max: u64,
     pub(crate) time_scale: f64,
+    pub(crate) check_back_allow_private: bool,
     pub(crate) log: String,
     pub(crate) log_json: bool,
     pub(crate) workers: u64,
@@ -46,6 +47,7 @@ impl Default for Settings {
             data_shards: 1,
             retention_ms_max: limits::RETENTION_MS_MAX_DEFAULT,
             time_scale: 1.0,
+            check_back_allow_private: false,
             log: "info,openraft=error,lsm_tree=warn".to_owned(),
             log_json: false,
             workers: 0,
@@ -106,7 +108,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "time_scale",
         range: "0.000001 to 1000",
-        meaning: "multiplies every wait of the retry table; what a client states in milliseconds stays",
+        meaning: "multiplies every wait of the retry table and of the default check-back timetable; what a client states in milliseconds stays",
         get: |s| s.time_scale.to_string(),
         set: |s, text| match text.parse() {
             Ok(scale) if (TIME_SCALE_MIN..=TIME_SCALE_MAX).contains(&scale) => {
@@ -115,6 +117,13 @@ pub(crate) const KEYS: &[Key] = &[
             }
             _ => Err(()),
         },
+    },
+    Key {
+        name: "check_back_allow_private",
+        range: "true or false",
+        meaning: "let check-back plugins reach private, loopback and link-local addresses that their binding allows",
+        get: |s| s.check_back_allow_private.to_string(),
+        set: |s, text| text.parse().map(|v| s.check_back_allow_private = v).map_err(|_| ()),
     },
     Key {
         name: "log",

@@ -18,6 +18,8 @@ pub(super) struct Job {
     pub(super) messages: Vec<NewMessage>,
     /// When each message is due; empty if all of them are at once.
     pub(super) dues: Vec<Option<Timestamp>>,
+    /// Its messages are placed for a transaction, which puts them into an entry with those of other topics.
+    pub(super) half: bool,
     pub(super) atomic: bool,
     pub(super) ack: Durability,
     pub(super) born: Timestamp,
@@ -38,6 +40,7 @@ impl Job {
             name: self.name.clone(),
             messages: which.iter().map(|i| self.messages[*i].clone()).collect(),
             dues: which.iter().map(|i| self.due(*i)).collect(),
+            half: self.half,
             atomic: self.atomic,
             ack,
             born: self.born,

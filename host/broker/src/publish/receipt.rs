@@ -185,7 +185,7 @@ fn published(outcome: &Outcome) -> Option<Published> {
 }
 
 /// Why a unit came to nothing: not that another record of it was refused, but which.
-fn first_refusal(outcomes: &[Outcome]) -> Option<&Refusal> {
+pub(super) fn first_refusal(outcomes: &[Outcome]) -> Option<&Refusal> {
     let refusals = || {
         outcomes.iter().filter_map(|outcome| match outcome {
             Outcome::Refused(refusal) => Some(refusal),

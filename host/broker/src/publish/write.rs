@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pointsman_model::record::{FLAG_UNIT_CONTINUES, Header, kind};
 use pointsman_model::{Term, limits};
-use pointsman_state_machine::command::{Park, PublishHead};
+use pointsman_state_machine::command::{Park, PublishHead, TransactionMeta};
 
 use super::job::{Decided, Job, Placed, Spot};
 use crate::batcher::{Batcher, RecordWriter, Request};
@@ -22,6 +22,9 @@ pub(super) fn submit(
     job: &Job,
     mut placed: Vec<Placed>,
 ) -> Result<Decided, Error> {
+    if job.half {
+        return Ok(Decided { placed, tickets: Vec::new() });
+    }
     let request = Request { tenant: job.tenant, term, deadline: job.deadline, ack: job.ack };
     let chunks = chunks(job, &mut placed);
     let whole = !job.atomic || chunks.len() <= 1;
@@ -37,7 +40,7 @@ pub(super) fn submit(
         let ticket = batcher.submit(request, body_bytes, |writer| {
             let last = last_with_spots(&placed[range.clone()]);
             for (at, placed) in placed[range.clone()].iter().enumerate() {
-                write(writer, job, placed, job.atomic && Some(at) != last);
+                write(writer, job, placed, job.atomic && Some(at) != last, None);
             }
         });
         match ticket {
@@ -58,7 +61,7 @@ fn last_with_spots(placed: &[Placed]) -> Option<usize> {
 }
 
 /// Payload that a message adds to an entry.
-fn bytes_of(job: &Job, placed: &Placed) -> usize {
+pub(super) fn bytes_of(job: &Job, placed: &Placed) -> usize {
     job.messages[placed.message].body.len() * placed.spots().len()
 }
 
@@ -72,7 +75,7 @@ fn record_bytes_of(job: &Job, placed: &Placed) -> usize {
     (RECORD_BYTES + texts + keys + properties + message.body.len()) * placed.spots().len()
 }
 
-fn too_large() -> Error {
+pub(super) fn too_large() -> Error {
     Error::BatchTooLarge("with all its targets it is too large for one entry".into())
 }
 
@@ -104,8 +107,29 @@ fn chunks(job: &Job, placed: &mut [Placed]) -> Vec<Range<usize>> {
     chunks
 }
 
-/// Writes the records of one message; several are one unit, and `continues` joins the next message to it.
-fn write(writer: &mut RecordWriter<'_>, job: &Job, placed: &Placed, continues: bool) {
+/// The records of a transaction, while they are written.
+pub(super) struct Half<'a> {
+    /// For the first record.
+    meta: Option<TransactionMeta<'a>>,
+    /// Records before the next one.
+    records: u16,
+}
+
+impl<'a> Half<'a> {
+    pub(super) fn new(meta: TransactionMeta<'a>) -> Self {
+        Self { meta: Some(meta), records: 0 }
+    }
+}
+
+/// Writes the records of one message; several are one unit, and `continues` joins the next message to it. Those of a
+/// transaction are its halves.
+pub(super) fn write(
+    writer: &mut RecordWriter<'_>,
+    job: &Job,
+    placed: &Placed,
+    continues: bool,
+    mut half: Option<&mut Half<'_>>,
+) {
     let message = &job.messages[placed.message];
     let spots = placed.spots();
     let due = job.due(placed.message);
@@ -128,7 +152,11 @@ fn write(writer: &mut RecordWriter<'_>, job: &Job, placed: &Placed, continues: b
     for (at, spot) in spots.iter().enumerate() {
         let unit = continues || at + 1 < spots.len();
         head.source = spot.source;
-        let kind = if due.is_some() { kind::PUBLISH_PARKED } else { kind::PUBLISH };
+        if let Some(half) = &mut half {
+            (head.park, head.transaction) = (Some(Park::Half(half.records)), half.meta.take());
+            half.records += 1;
+        }
+        let kind = if head.park.is_some() { kind::PUBLISH_PARKED } else { kind::PUBLISH };
         writer.write(&header(job, kind, message.priority, spot, unit), &head, &message.body);
     }
 }

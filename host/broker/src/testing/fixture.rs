@@ -9,7 +9,7 @@ use pointsman_model::time::FakeClock;
 use pointsman_model::{ShardId, Timestamp, TopicId, limits};
 use pointsman_state_machine::command::{Durability, Expect, Ordering, Slot, Start, TopicConfig};
 
-use super::{FakeJudges, FakeShard};
+use super::{FakeJudges, FakeOutside, FakeShard};
 use crate::view::{
     BindingSettings, FilterSpec, GroupSettings, Lease, LeaseRequest, Publish, PublishReceipt, SettleOp, SettleRequest,
     SettleStatus,
@@ -26,6 +26,8 @@ pub struct Fixture {
     pub shard: Arc<FakeShard>,
     /// The plugin host.
     pub judges: Arc<FakeJudges>,
+    /// What plugins may ask.
+    pub outside: Arc<FakeOutside>,
     /// The clock of all of them.
     pub clock: Arc<FakeClock>,
 }
@@ -121,15 +123,17 @@ impl Fixture {
         let metadata = Arc::new(FakeShard::new(ShardId(0), Arc::clone(&clock) as _));
         let shard = Arc::new(FakeShard::new(ShardId(1), Arc::clone(&clock) as _));
         let judges = Arc::<FakeJudges>::default();
+        let outside = Arc::<FakeOutside>::default();
         let broker = Broker::new(
             config,
             Arc::clone(&metadata) as _,
             vec![Arc::clone(&shard) as _],
             Arc::clone(&judges) as _,
+            Arc::clone(&outside) as _,
             Arc::clone(&clock) as _,
         );
         broker.bootstrap().await.expect("bootstraps");
-        Self { broker, metadata, shard, judges, clock }
+        Self { broker, metadata, shard, judges, outside, clock }
     }
 
     /// Creates a topic.

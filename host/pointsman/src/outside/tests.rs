@@ -78,7 +78,8 @@ async fn what_is_not_allowed_is_not_even_looked_up() {
 
 #[tokio::test]
 async fn an_answer_comes_back_whatever_its_status_and_redirects_are_not_followed() {
-    let (port, heard) = server(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 2\r\n\r\nno".to_vec()).await;
+    let (port, heard) =
+        server(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 2\r\n\r\nno".to_vec()).await;
     let mut asked = request(&format!("http://127.0.0.1:{port}/check?tx=1"));
     asked.method = OutsideMethod::Post;
     asked.headers.push(("X-Shop".to_owned(), "berlin".to_owned()));
