@@ -14,7 +14,9 @@ use pointsman_broker::ports::{Committed, Proposal, ProposeError, Shard as _};
 use pointsman_model::record::{self, Header, kind};
 use pointsman_model::time::SystemClock;
 use pointsman_model::{Generation, QueueId, ShardId, TenantId, Term, Timestamp, TopicId};
-use pointsman_state_machine::command::{Author, ConfigPut, Durability, Expect, Object, PublishHead, TopicConfig};
+use pointsman_state_machine::command::{
+    Author, Cause, ConfigPut, Durability, Expect, Object, Origin, Park, Place, PublishHead, TopicConfig,
+};
 use pointsman_storage::disk::RealDisk;
 use pointsman_storage::identity::Identity;
 use tokio::sync::oneshot;
@@ -62,10 +64,31 @@ impl Records {
 
     /// A message for a queue of the topic, decided under `generation`.
     fn publish(&mut self, queue: u16, generation: Generation, key: &str, body: &[u8]) {
-        let head = PublishHead { keys: vec![key], tag: Some("t"), ..PublishHead::default() };
-        let head = postcard::to_stdvec(&head).unwrap();
+        self.message(
+            kind::PUBLISH,
+            queue,
+            generation,
+            &PublishHead { keys: vec![key], ..PublishHead::default() },
+            body,
+        );
+    }
+
+    /// A message that waits for a time.
+    fn park(&mut self, queue: u16, generation: Generation, due: Timestamp, body: &[u8]) {
+        let head = PublishHead { park: Some(Park::Until(due.0)), ..PublishHead::default() };
+        self.message(kind::PUBLISH_PARKED, queue, generation, &head, body);
+    }
+
+    /// The message that is parked at this place becomes visible.
+    fn fire(&mut self, queue: u16, place: Place, body: &[u8]) {
+        let head = PublishHead { origin: Some(Origin { place, cause: Cause::Timer }), ..PublishHead::default() };
+        self.message(kind::PUBLISH_FROM, queue, Generation(1), &head, body);
+    }
+
+    fn message(&mut self, kind: u8, queue: u16, generation: Generation, head: &PublishHead<'_>, body: &[u8]) {
+        let head = postcard::to_stdvec(&PublishHead { tag: Some("t"), ..head.clone() }).unwrap();
         let header = Header {
-            kind: kind::PUBLISH,
+            kind,
             tenant: TENANT,
             topic: TOPIC,
             queue: QueueId(queue),

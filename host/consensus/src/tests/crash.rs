@@ -34,6 +34,9 @@ struct Seen {
     state_gone: usize,
     sealed: usize,
     second_cuts: usize,
+    /// Parked messages that wait, and that are delivered.
+    waiting: usize,
+    delivered: usize,
 }
 
 /// Cuts the power at some moments of a run and recovers from each.
@@ -64,7 +67,9 @@ fn cut(
             seen.sealed += usize::from(after.core.queues.sealed().len() > 1);
             seen.state_gone += usize::from(survivor.is_none());
             seen.state_behind += usize::from(survivor.is_some() && survivor < after.core.log.last().map(|(_, i, _)| i));
-            after.check(moment).map_err(|error| format!("{name}: {error}"))?;
+            let timers = after.check(moment).map_err(|error| format!("{name}: {error}"))?;
+            seen.waiting += timers.waiting;
+            seen.delivered += timers.delivered;
             seen.lost_entries += moment.proposed - after.proposed.len();
             if rng.random_range(0..12) == 0 && bugs.log.is_none() {
                 seen.second_cuts += 1;
@@ -113,9 +118,17 @@ fn acknowledged_entries_survive_power_cuts_and_are_applied_once() {
     }
     println!("{seen:?}");
     assert!(seen.states >= 2_000, "{seen:?}");
-    let faults =
-        [seen.lost_entries, seen.state_behind, seen.state_gone, seen.sealed, seen.second_cuts].map(|count| count > 50);
-    assert_eq!(faults, [true; 5], "{seen:?}");
+    let faults = [
+        seen.lost_entries,
+        seen.state_behind,
+        seen.state_gone,
+        seen.sealed,
+        seen.second_cuts,
+        seen.waiting,
+        seen.delivered,
+    ]
+    .map(|count| count > 50);
+    assert_eq!(faults, [true; 7], "{seen:?}");
 }
 
 /// The first failure that a bug leads to.

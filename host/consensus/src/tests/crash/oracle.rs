@@ -1,9 +1,10 @@
 //! What must hold after a power cut.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use openraft::RaftLogReader as _;
-use pointsman_model::QueueOffset;
+use pointsman_model::{LogIndex, Ordinal, QueueOffset};
 use pointsman_state_machine::{Machine, Outcome};
 use pointsman_storage::queues::QueueRead;
 use pointsman_storage::state::{ModelState, StateStore};
@@ -13,9 +14,15 @@ use super::sim::{Moment, Sim, now};
 use crate::core::Rows;
 use crate::entry::Payload;
 
+/// What became of the messages that were parked.
+pub(super) struct Timers {
+    pub(super) waiting: usize,
+    pub(super) delivered: usize,
+}
+
 impl Sim {
     /// What must hold after recovery and after everything in the log is applied.
-    pub(super) fn check(&mut self, moment: &Moment) -> Result<(), String> {
+    pub(super) fn check(&mut self, moment: &Moment) -> Result<Timers, String> {
         let log = &self.core.log;
         let last = log.last().map_or(0, |(_, index, _)| index.0 + 1) as usize;
         if last < moment.acked {
@@ -42,7 +49,52 @@ impl Sim {
         // What was lost was never acknowledged; it never happened.
         self.proposed.truncate(last);
         self.apply(last as u64)?;
-        self.check_queues()
+        self.check_queues()?;
+        self.check_timers()
+    }
+
+    /// Every message that was parked waits still or is visible, once, and its old place leads there.
+    fn check_timers(&self) -> Result<Timers, String> {
+        let machine = self.core.machine.read();
+        let rows = self.core.rows();
+        let outcomes =
+            || self.proposed.iter().filter_map(|proposed| proposed.applied.as_ref()).flat_map(|(all, _)| all);
+        let visible: BTreeMap<_, _> = outcomes()
+            .filter_map(|outcome| match outcome {
+                Outcome::Published(at) => Some(((at.index.0, at.ordinal.0), at)),
+                _ => None,
+            })
+            .collect();
+        let (mut waiting, mut reached) = (0, BTreeSet::new());
+        for outcome in outcomes() {
+            let Outcome::Parked(at) = outcome else { continue };
+            let (index, ordinal) = (LogIndex(at.place.index), Ordinal(at.place.ordinal));
+            let parked = machine.parked(&rows, TENANT, index, ordinal).map_err(|error| error.to_string())?;
+            let moved = machine.moved(&rows, TENANT, index, ordinal).map_err(|error| error.to_string())?;
+            match (parked, moved) {
+                (Some(parked), None) => {
+                    waiting += 1;
+                    let entry = parked.entry();
+                    let bytes = self.core.log.read_record(entry.position, entry.length as usize);
+                    record::decode(&bytes.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+                }
+                (None, Some(moved)) => {
+                    let to = (moved.place.index, moved.place.ordinal);
+                    let found = visible.get(&to).ok_or(format!("{:?} leads to nothing", at.place))?;
+                    let due = at.deliver_at.ok_or("a timer without a time")?;
+                    if found.stored_at < due || !reached.insert(to) {
+                        return Err(format!("{:?}, due at {due}, was delivered at {}", at.place, found.stored_at));
+                    }
+                }
+                both => return Err(format!("{:?}: {both:?}", at.place)),
+            }
+        }
+        let listed = machine.timers(&rows, TENANT, None, usize::MAX).map_err(|error| error.to_string())?.len();
+        let counted = machine.state().timers.get(&TENANT).copied().unwrap_or_default() as usize;
+        if (listed, counted) != (waiting, waiting) {
+            return Err(format!("{waiting} messages wait, {listed} timers are there, {counted} are counted"));
+        }
+        Ok(Timers { waiting, delivered: reached.len() })
     }
 
     /// Every visible message is at its offset, and nothing else is.

@@ -256,8 +256,24 @@ impl Sim {
             let body = vec![rng.random::<u8>(); rng.random_range(0..1_200)];
             // One in eight was decided under a generation that is gone, and comes to nothing.
             let generation = Generation(if rng.random_range(0..8) == 0 { 9 } else { 1 });
-            records.publish(rng.random_range(0..2), generation, &format!("k{}", n % 2), &body);
+            if rng.random_range(0..4) == 0 {
+                let due = self.stamper.stamp(&self.clock).plus_ms(rng.random_range(0..40));
+                records.park(rng.random_range(0..2), generation, due, &body);
+            } else {
+                records.publish(rng.random_range(0..2), generation, &format!("k{}", n % 2), &body);
+            }
         }
+        self.fire_due(&mut records);
         self.batch(records)
+    }
+
+    /// Fires what is due, also what was fired already by an entry that is not applied yet.
+    fn fire_due(&mut self, records: &mut Records) {
+        let now = self.stamper.stamp(&self.clock);
+        let machine = self.core.machine.read();
+        for timer in machine.timers_due(&self.core.rows(), now, 3).unwrap() {
+            let parked = machine.parked(&self.core.rows(), timer.tenant, timer.index, timer.ordinal).unwrap().unwrap();
+            records.fire(parked.queue, parked.place, b"fired");
+        }
     }
 }
