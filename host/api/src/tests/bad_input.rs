@@ -190,6 +190,23 @@ async fn configuration() {
             r#"{"slot":"assign","plugin":"p","version":"1.0.0","group":"g"}"#,
             (400, "invalid-request", "/slot"),
         ),
+        (
+            "PUT ~/bindings/b",
+            r#"{"slot":"retry","plugin":"p","version":"1.0.0","group":"g","topic":"orders"}"#,
+            (400, "invalid-request", "/topic"),
+        ),
+        ("PUT ~/bindings/b", r#"{"slot":"retry","plugin":"p","version":"1.0.0"}"#, (400, "invalid-request", "/group")),
+        (
+            "PUT ~/bindings/b",
+            r#"{"slot":"retry","plugin":"p","version":"1.0.0","group":"g","on_failure":"keep"}"#,
+            (400, "invalid-request", "/on_failure"),
+        ),
+        ("PUT ~/bindings/b", r#"{"slot":"dedup","plugin":"p","version":"1.0.0"}"#, (400, "invalid-request", "/topic")),
+        (
+            "PUT ~/bindings/b",
+            r#"{"slot":"check-back","plugin":"p","version":"1.0.0","topic":"orders","group":"g"}"#,
+            (400, "invalid-request", "/group"),
+        ),
         ("PUT ~/bindings/b", r#"{"slot":"filter","plugin":"p","version":"1.0.0"}"#, (400, "invalid-request", "/group")),
         (
             "PUT ~/bindings/b",

@@ -1,7 +1,7 @@
 //! Configuration resources: PUT, GET, PATCH, DELETE, tags, preconditions, dry runs.
 
 use pointsman_broker::testing::FakePlugin;
-use pointsman_model::judge::{Plan, Target, Verdict};
+use pointsman_model::judge::{CheckAnswer, Plan, RetryAnswer, Target, Verdict};
 use serde_json::json;
 
 use super::Api;
@@ -16,6 +16,10 @@ async fn what_get_shows_put_takes_and_changes_nothing() {
             FakePlugin::selector(Plan::default(), |_, _| Verdict::Answer(vec![Target { destination: 0, queue: None }])),
         )
         .await;
+    let none = || Verdict::Answer(CheckAnswer::Unknown { after_ms: None });
+    api.fixture.upload("key", FakePlugin::dedup(Plan::default(), |_, _| Verdict::Answer(None))).await;
+    api.fixture.upload("again", FakePlugin::retry(|_| Verdict::Answer(RetryAnswer::Drop))).await;
+    api.fixture.upload("asker", FakePlugin::check_back(move |_, _| none(), move |_, _| none())).await;
     api.json("PUT ~/groups/h", r#"{"topics":[{"topic":"orders","filter":{"tags":"a || b"}}],"start":"earliest"}"#, 201)
         .await;
     let filter = r#"{"topics":[{"topic":"orders","filter":{"plugin":"keep","config":{"a":  1}}}],"max_retries":3}"#;
@@ -38,6 +42,16 @@ async fn what_get_shows_put_takes_and_changes_nothing() {
     assert_eq!((&shorthand["plugin"], &shorthand["slot"]), (&json!("builtin/tags"), &json!("filter")));
     assert_eq!(api.call("GET ~/bindings/h:orders/stats").await.json()["breaker"], "closed");
     assert_eq!(api.call("GET ~/bindings/h:orders/logs").await.json(), json!({"items": [], "next_cursor": null}));
+    for (name, bound, on_failure) in [
+        ("d", r#"{"slot":"dedup","topic":"orders","plugin":"key","version":"1.0.0"}"#, "keep"),
+        ("r", r#"{"slot":"retry","group":"h","plugin":"again","version":"1.0.0"}"#, "default"),
+        ("c", r#"{"slot":"check-back","topic":"orders","plugin":"asker","version":"1.0.0"}"#, "unknown"),
+    ] {
+        let put = api.json(&format!("PUT ~/bindings/{name}"), bound, 201).await;
+        assert_eq!(put["on_failure"], on_failure, "{name}");
+        let read = api.call(&format!("GET ~/bindings/{name}")).await;
+        assert_eq!(api.send(&format!("PUT ~/bindings/{name}"), &[], read.bytes.clone()).await.text(), read.text());
+    }
     let names = api.call("GET ~/bindings?limit=1").await.json();
     assert_eq!(names["items"][0]["name"], "b");
     assert!(names["next_cursor"].is_string());
