@@ -11,8 +11,25 @@ use std::{env, fs};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Crates whose components are embedded; `build.rs` writes `$OUT_DIR/<name>.wasm` for each.
-const PLUGINS: [&str; 7] =
-    ["tags", "hash", "by-event", "route-by-repository", "misbehave-filter", "misbehave-selector", "toolchain-filter"];
+const PLUGINS: [&str; 17] = [
+    "tags",
+    "hash",
+    "key-window",
+    "fingerprint",
+    "backoff",
+    "webhook",
+    "by-event",
+    "route-by-repository",
+    "once-per-order",
+    "give-up-on-fatal",
+    "ask-ledger",
+    "misbehave-filter",
+    "misbehave-selector",
+    "misbehave-dedup",
+    "misbehave-retry",
+    "misbehave-check-back",
+    "toolchain-filter",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);

@@ -4,8 +4,12 @@
 
 #![allow(missing_docs, reason = "generated from wit/, which documents itself")]
 
+use std::time::Duration;
+
+use crate::check_back::{Half, Response, Verdict};
 use crate::message;
 use crate::plan::Field;
+use crate::retry::{Attempt, Decision};
 use crate::selector::{Context, QueueStat};
 
 pub mod filter {
@@ -31,7 +35,45 @@ pub mod selector {
     });
 }
 
+pub mod dedup {
+    //! World `dedup`.
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "dedup",
+        pub_export_macro: true,
+        runtime_path: "::pointsman_plugin::bindings::rt",
+        default_bindings_module: "pointsman_plugin::bindings::dedup",
+        with: { "pointsman:plugin/types@0.1.0": crate::bindings::types },
+    });
+}
+
+pub mod retry {
+    //! World `retry`.
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "retry",
+        pub_export_macro: true,
+        runtime_path: "::pointsman_plugin::bindings::rt",
+        default_bindings_module: "pointsman_plugin::bindings::retry",
+        with: { "pointsman:plugin/types@0.1.0": crate::bindings::types },
+    });
+}
+
+pub mod check_back {
+    //! World `check-back`.
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "check-back",
+        pub_export_macro: true,
+        runtime_path: "::pointsman_plugin::bindings::rt",
+        default_bindings_module: "pointsman_plugin::bindings::check_back",
+        with: { "pointsman:plugin/types@0.1.0": crate::bindings::types },
+    });
+}
+
+pub use check_back::pointsman::plugin::transactions;
 pub use filter::pointsman::plugin::types;
+pub use retry::pointsman::plugin::attempts;
 #[doc(hidden)]
 pub use wit_bindgen::rt;
 
@@ -72,14 +114,99 @@ pub fn context(ctx: &types::Ctx) -> Context {
     Context { attempt_limit: ctx.attempt_limit, queues: queues.collect() }
 }
 
+/// An attempt as the author of a retry policy sees it.
+#[must_use]
+pub fn attempt(attempt: attempts::Attempt) -> Attempt {
+    Attempt {
+        topic: attempt.topic,
+        group: attempt.group,
+        attempt: attempt.attempt,
+        max_retries: attempt.max_retries,
+        tag: attempt.tag,
+        keys: attempt.keys,
+        ordering_key: attempt.ordering_key,
+        properties: attempt.properties,
+        priority: attempt.priority,
+        body_bytes: attempt.body_bytes,
+        stored_at: attempt.stored_at,
+        first_delivered_at: attempt.first_delivered_at,
+        delivered_at: attempt.delivered_at,
+        now: attempt.now,
+        expired: attempt.expired,
+        reason: attempt.reason,
+        client_id: attempt.client_id,
+    }
+}
+
+/// A decision as the broker reads it.
+///
+/// # Errors
+/// The words of [`Decision::Fail`].
+pub fn decision(decision: Decision) -> Result<attempts::Decision, String> {
+    Ok(match decision {
+        Decision::Again(wait) => attempts::Decision::Again(milliseconds(wait)),
+        Decision::AgainScaled(wait) => attempts::Decision::AgainScaled(milliseconds(wait)),
+        Decision::DeadLetter(reason) => attempts::Decision::DeadLetter(reason),
+        Decision::Drop => attempts::Decision::Drop,
+        Decision::Fail(words) => return Err(words),
+    })
+}
+
+/// A transaction as the author of a check-back sees it.
+#[must_use]
+pub fn half(half: transactions::Half) -> Half {
+    Half {
+        transaction: half.transaction,
+        producer_group: half.producer_group,
+        prepared_at: half.prepared_at,
+        now: half.now,
+        messages: half.messages,
+        topic: half.topic,
+        tag: half.tag,
+        keys: half.keys,
+        ordering_key: half.ordering_key,
+        properties: half.properties,
+        content_type: half.content_type,
+        body: half.body,
+    }
+}
+
+/// A response as the author of a check-back sees it.
+#[must_use]
+pub fn response(response: transactions::Response) -> Response {
+    Response { status: response.status, headers: response.headers, body: response.body }
+}
+
+/// A verdict as the broker reads it.
+///
+/// # Errors
+/// The words of [`Verdict::Fail`].
+pub fn verdict(verdict: Verdict) -> Result<transactions::Verdict, String> {
+    Ok(match verdict {
+        Verdict::Commit => transactions::Verdict::Commit,
+        Verdict::Rollback => transactions::Verdict::Rollback,
+        Verdict::Unknown(after) => transactions::Verdict::Unknown(after.map(milliseconds)),
+        Verdict::Ask(request) => {
+            let method = if request.post { transactions::Method::Post } else { transactions::Method::Get };
+            let (url, headers, body) = (request.url, request.headers, request.body);
+            transactions::Verdict::Ask(transactions::Request { method, url, headers, body })
+        }
+        Verdict::Fail(words) => return Err(words),
+    })
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The broker called `init` twice.
 #[must_use]
 pub fn twice() -> String {
     "init was called twice".to_owned()
 }
 
-/// The broker called `evaluate` before `init`.
+/// The broker asked before `init`.
 #[must_use]
 pub fn never() -> String {
-    "evaluate was called before init".to_owned()
+    "init was not called".to_owned()
 }

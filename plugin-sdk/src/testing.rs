@@ -1,4 +1,5 @@
-//! Messages for a plugin's own tests, run natively by `cargo test`.
+//! Messages for a plugin's own tests, run natively by `cargo test`. Retry policies and check-backs need none of this: an
+//! [`crate::Attempt`] and a [`crate::Half`] are made by hand.
 //!
 //! ```
 //! use pointsman_plugin::testing::{Sample, accepts};
@@ -14,9 +15,11 @@
 //! assert_eq!(accepts(&filter, &Sample::new()), Ok(false));
 //! ```
 
+use std::time::Duration;
+
 use crate::message::{ABSENT, Column};
 use crate::plan::{Field, Plan};
-use crate::{Context, Filter, Selector};
+use crate::{Context, Dedup, Filter, Key, Selector};
 
 /// A message made for a test. What is not set is absent, 0 or empty.
 #[derive(Clone, Debug, Default)]
@@ -171,6 +174,21 @@ pub fn selects<S: Selector>(selector: &S, sample: &Sample, queues: u16) -> Resul
         Some((_, reason)) => Err(reason),
         None => Ok(targets.into_iter().map(|target| ((target >> 16) as u16, target as u16)).collect()),
     }
+}
+
+/// The key that a dedup names for a message.
+///
+/// # Errors
+/// The reason, where the dedup failed the message.
+pub fn keys<D: Dedup>(dedup: &D, sample: &Sample) -> Result<Option<Key>, String> {
+    let plan = dedup.plan();
+    let columns = Sample::columns(&[sample], &plan);
+    let (ends, bytes, times, failures) = crate::dedup::evaluate(dedup, &plan, 1, &columns);
+    if let Some((_, reason)) = failures.into_iter().next() {
+        return Err(reason);
+    }
+    let key = || Key::new(String::from_utf8_lossy(&bytes)).remembered_for(Duration::from_millis(times[0].into()));
+    Ok((ends[0] & ABSENT == 0).then(key))
 }
 
 #[cfg(test)]

@@ -31,9 +31,25 @@ fn embed(name: &'static str, kind: Kind, bytes: &'static [u8]) -> Builtin {
     Builtin { name, version: env!("CARGO_PKG_VERSION"), kind, digest: Digest::of(bytes), bytes }
 }
 
-static BUILTINS: LazyLock<Vec<Builtin>> = LazyLock::new(|| embedded!["tags": Filter, "hash": Selector]);
-static EXAMPLES: LazyLock<Vec<Builtin>> =
-    LazyLock::new(|| embedded!["by-event": Filter, "route-by-repository": Selector]);
+static BUILTINS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+    embedded![
+        "tags": Filter,
+        "hash": Selector,
+        "key-window": Dedup,
+        "fingerprint": Dedup,
+        "backoff": Retry,
+        "webhook": CheckBack,
+    ]
+});
+static EXAMPLES: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+    embedded![
+        "by-event": Filter,
+        "route-by-repository": Selector,
+        "once-per-order": Dedup,
+        "give-up-on-fatal": Retry,
+        "ask-ledger": CheckBack,
+    ]
+});
 
 /// The built-ins, used as `builtin/<name>`.
 #[must_use]
@@ -54,12 +70,19 @@ pub fn examples() -> &'static [Builtin] {
 }
 
 /// The fixtures of `plugins/fixtures/`, for tests: one component a world that does what its config says, and one
-/// that imports what toolchains import.
+/// that imports what toolchains import, the third.
 #[cfg(any(test, feature = "fixtures"))]
 #[must_use]
 pub fn fixtures() -> &'static [Builtin] {
-    static FIXTURES: LazyLock<Vec<Builtin>> = LazyLock::new(
-        || embedded!["misbehave-filter": Filter, "misbehave-selector": Selector, "toolchain-filter": Filter],
-    );
+    static FIXTURES: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+        embedded![
+            "misbehave-filter": Filter,
+            "misbehave-selector": Selector,
+            "toolchain-filter": Filter,
+            "misbehave-dedup": Dedup,
+            "misbehave-retry": Retry,
+            "misbehave-check-back": CheckBack,
+        ]
+    });
     &FIXTURES
 }

@@ -2,26 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use pointsman_model::judge::{self, CallLimits, Context, Kind, OnFailure, Plan, Target, Verdict};
+use pointsman_model::judge::{self, CallLimits, Kind, OnFailure, Plan};
 use pointsman_model::time::{SharedClock, SystemClock};
-use pointsman_model::{BindingId, Generation, TenantId, limits};
+use pointsman_model::{BindingId, Generation, TenantId};
 use tokio::sync::oneshot;
 
 use self::shared::Shared;
-use crate::judge::{Batch, judge};
 use crate::queue::Task;
-use crate::wit::World;
-use crate::wit::filter::Filter;
-use crate::wit::selector::Selector;
-use crate::wit::types::{Column, Ctx};
-use crate::worker::{self, Caches, Worker};
+use crate::worker::{self, Worker};
 use crate::{Bound, Compiler, Digest, Error, Spec};
 
+mod asking;
 mod shared;
 
 /// How a host is set up.
@@ -195,108 +189,6 @@ impl PluginHost {
         let program = self.shared.program(&spec)?;
         Ok(Arc::new(Bound::new(spec, plan, program, &self.shared.clock)))
     }
-
-    /// Judges a batch by a filter, on a worker thread. One verdict a message.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] if too many calls wait, and errors of a caller who hands in what does not fit.
-    pub async fn filter(
-        &self,
-        bound: &Arc<Bound>,
-        columns: Vec<judge::Column>,
-        n: usize,
-    ) -> Result<Vec<Verdict<bool>>, Error> {
-        self.call::<Filter>(bound, Arc::default(), columns, n).await
-    }
-
-    /// Places a batch by a selector, on a worker thread. One verdict a message. Destinations are checked against
-    /// the plan; queues are the caller's to check.
-    ///
-    /// # Errors
-    /// As [`Self::filter`].
-    pub async fn select(
-        &self,
-        bound: &Arc<Bound>,
-        context: &Context,
-        columns: Vec<judge::Column>,
-        n: usize,
-    ) -> Result<Vec<Verdict<Vec<Target>>>, Error> {
-        self.call::<Selector>(bound, Arc::new(Ctx::from(context)), columns, n).await
-    }
-
-    /// As [`Self::filter`], on the caller's thread: for threads that may be held up for twice the wall time.
-    ///
-    /// # Errors
-    /// As [`Self::filter`].
-    pub fn filter_now(
-        &self,
-        bound: &Bound,
-        columns: Vec<judge::Column>,
-        n: usize,
-    ) -> Result<Vec<Verdict<bool>>, Error> {
-        self.call_now::<Filter>(bound, Arc::default(), columns, n)
-    }
-
-    /// As [`Self::select`], on the caller's thread: for threads that may be held up for twice the wall time.
-    ///
-    /// # Errors
-    /// As [`Self::select`].
-    pub fn select_now(
-        &self,
-        bound: &Bound,
-        context: &Context,
-        columns: Vec<judge::Column>,
-        n: usize,
-    ) -> Result<Vec<Verdict<Vec<Target>>>, Error> {
-        self.call_now::<Selector>(bound, Arc::new(Ctx::from(context)), columns, n)
-    }
-
-    async fn call<W: World>(
-        &self,
-        bound: &Arc<Bound>,
-        ctx: Arc<Ctx>,
-        columns: Vec<judge::Column>,
-        n: usize,
-    ) -> Result<Vec<Verdict<W::Decision>>, Error>
-    where
-        Worker: Caches<W>,
-    {
-        let batch = batch::<W>(bound, ctx, columns, n)?;
-        if let Some(failure) = bound.breaker.is_open() {
-            return Ok(vec![Verdict::Stopped(failure); n]);
-        }
-        let (tx, rx) = oneshot::channel();
-        let charged = bound.last_fuel.load(Ordering::Relaxed);
-        let handle = Arc::clone(bound);
-        let job = Box::new(move |worker: &mut Worker| {
-            let (verdicts, fuel) = judge::<W>(worker.cache(), &handle, &batch);
-            handle.last_fuel.store(fuel, Ordering::Relaxed);
-            // Whoever asked may be gone.
-            let _ = tx.send(verdicts);
-            fuel
-        });
-        let slow = bound.slow.load(Ordering::Relaxed) > 0;
-        let queue = if slow { &self.shared.slow_queue } else { &self.shared.queue };
-        queue.put(Task { tenant: bound.spec.tenant, charged, job })?;
-        rx.await.map_err(|_| Error::Stopped)
-    }
-
-    fn call_now<W: World>(
-        &self,
-        bound: &Bound,
-        ctx: Arc<Ctx>,
-        columns: Vec<judge::Column>,
-        n: usize,
-    ) -> Result<Vec<Verdict<W::Decision>>, Error>
-    where
-        Worker: Caches<W>,
-    {
-        let batch = batch::<W>(bound, ctx, columns, n)?;
-        let free = self.shared.inline.iter().find_map(Mutex::try_lock);
-        let mut worker = free.unwrap_or_else(|| self.shared.inline[0].lock());
-        let _running = self.shared.ticker.running();
-        Ok(judge::<W>(worker.cache(), bound, &batch).0)
-    }
 }
 
 impl Drop for PluginHost {
@@ -308,19 +200,4 @@ impl Drop for PluginHost {
             let _ = thread.join();
         }
     }
-}
-
-/// Checks that the columns fit the plan, and takes them over.
-fn batch<W: World>(bound: &Bound, ctx: Arc<Ctx>, columns: Vec<judge::Column>, n: usize) -> Result<Batch, Error> {
-    if bound.spec.kind != W::KIND {
-        return Err(Error::WrongKind);
-    }
-    if n > limits::JUDGE_MESSAGES_MAX {
-        return Err(Error::BatchTooLarge { messages: n, max: limits::JUDGE_MESSAGES_MAX });
-    }
-    if columns.len() != bound.plan.fields.len() || columns.iter().any(|column| column.ends.len() != n) {
-        return Err(Error::BadBatch);
-    }
-    let columns = columns.into_iter().map(|column| Column { ends: column.ends, bytes: column.bytes });
-    Ok(Batch { ctx, n, columns: Arc::new(columns.collect()) })
 }

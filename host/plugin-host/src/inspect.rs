@@ -3,7 +3,7 @@
 //! Everything here is linear in the size of the upload. Types are compared with those of our own components,
 //! which are made from `wit/`, so the contract stands in one place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use pointsman_model::judge::Kind;
@@ -54,26 +54,45 @@ struct Interface {
 /// An instance that holds types only: it asks for nothing.
 const TYPES_ONLY: &str = "types";
 
-/// The contract, read from our own components: a world's `evaluate` tells its kind.
+/// The contract, read from our own components: a kind is told by what it exports beside `init`.
 struct Contract {
     init: String,
     log: String,
-    evaluate: Vec<(Kind, String)>,
+    worlds: Vec<World>,
+}
+
+struct World {
+    kind: Kind,
+    /// Names and types of the functions that judge.
+    exports: Vec<(&'static str, String)>,
+}
+
+impl World {
+    fn is_of(&self, interface: &Interface) -> bool {
+        self.exports.iter().all(|(name, ty)| interface.exports.get(*name) == Some(ty))
+    }
 }
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
+    let of = |map: &BTreeMap<String, String>, name: &str| map.get(name).cloned().unwrap_or_default();
     let read = |name: &str| {
         let component = builtin(name).map_or(&[][..], |builtin| builtin.bytes);
         interface(component).unwrap_or(Interface { imports: BTreeMap::new(), exports: BTreeMap::new() })
     };
-    let (filter, selector) = (read("tags"), read("hash"));
-    let of = |map: &BTreeMap<String, String>, name: &str| map.get(name).cloned().unwrap_or_default();
+    let world = |kind, name, exports: &[&'static str]| {
+        let interface = read(name);
+        World { kind, exports: exports.iter().map(|export| (*export, of(&interface.exports, export))).collect() }
+    };
+    let tags = read("tags");
     Contract {
-        init: of(&filter.exports, "init"),
-        log: of(&filter.imports, "log"),
-        evaluate: vec![
-            (Kind::Filter, of(&filter.exports, "evaluate")),
-            (Kind::Selector, of(&selector.exports, "evaluate")),
+        init: of(&tags.exports, "init"),
+        log: of(&tags.imports, "log"),
+        worlds: vec![
+            world(Kind::Filter, "tags", &["evaluate"]),
+            world(Kind::Selector, "hash", &["evaluate"]),
+            world(Kind::Dedup, "key-window", &["evaluate"]),
+            world(Kind::Retry, "backoff", &["decide"]),
+            world(Kind::CheckBack, "webhook", &["check", "answer"]),
         ],
     }
 });
@@ -112,13 +131,34 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, Vec<Complaint>> {
         ));
     }
     check_export(&interface, "init", &[&CONTRACT.init], &mut complaints);
-    let worlds: Vec<&String> = CONTRACT.evaluate.iter().map(|(_, ty)| ty).collect();
-    check_export(&interface, "evaluate", &worlds, &mut complaints);
-    let evaluate = interface.exports.get("evaluate");
-    let kind = CONTRACT.evaluate.iter().find(|(_, ty)| Some(ty) == evaluate).map(|(kind, _)| *kind);
+    let kind = CONTRACT.worlds.iter().find(|world| world.is_of(&interface)).map(|world| world.kind);
+    if kind.is_none() {
+        complain_of_worlds(&interface, &mut complaints);
+    }
     match kind {
         Some(kind) if complaints.is_empty() => Ok(Inspection { kind, digest: Digest::of(bytes), imports, warnings }),
         _ => Err(complaints),
+    }
+}
+
+/// Says of a component that is of no world what is wrong with the exports that it shares with some.
+fn complain_of_worlds(interface: &Interface, complaints: &mut Vec<Complaint>) {
+    let is_there = |name: &str| interface.exports.contains_key(name);
+    let tried: Vec<_> =
+        CONTRACT.worlds.iter().filter(|world| world.exports.iter().any(|(name, _)| is_there(name))).collect();
+    if tried.is_empty() {
+        let list = |world: &World| {
+            let names: Vec<_> = world.exports.iter().map(|(name, _)| format!("`{name}`")).collect();
+            format!("{} of a {}", names.join(" and "), world.kind)
+        };
+        let worlds: Vec<_> = CONTRACT.worlds.iter().map(list).collect();
+        complaints.push(Complaint::new("missing-export", format!("nothing that judges: {}", worlds.join(", "))));
+    }
+    let names: BTreeSet<_> = tried.iter().flat_map(|world| world.exports.iter().map(|(name, _)| *name)).collect();
+    for name in names {
+        let of_name = tried.iter().flat_map(|world| world.exports.iter().filter(|(export, _)| *export == name));
+        let allowed: Vec<_> = of_name.map(|(_, ty)| ty).collect();
+        check_export(interface, name, &allowed, complaints);
     }
 }
 

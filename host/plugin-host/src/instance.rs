@@ -9,11 +9,11 @@ use std::time::Duration;
 use pointsman_model::judge::{CallLimits, Failure, Plan, Verdict};
 use pointsman_model::limits;
 use rustix::time::{ClockId, clock_gettime};
-use wasmtime::component::{InstancePre, TypedFunc};
+use wasmtime::component::InstancePre;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::wit::log::{LogShare, Logs};
-use crate::wit::{Arguments, Returned, World, types};
+use crate::wit::{World, types};
 
 /// What the host keeps beside a plugin instance.
 pub(crate) struct Guest {
@@ -69,7 +69,7 @@ pub(crate) struct Budget {
 /// A live instance of world `W`.
 pub(crate) struct Instance<W: World> {
     store: Store<Guest>,
-    evaluate: TypedFunc<Arguments, Returned<W>>,
+    exports: W::Exports,
     pub(crate) calls: u32,
 }
 
@@ -109,36 +109,35 @@ impl<W: World> Instance<W> {
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().pace.check()));
         begin(&mut store, budget, logs).map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
         let made = init::<W>(&mut store, pre, config);
-        let (evaluate, answer) = made.map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
+        let (exports, answer) = made.map_err(|error| InitFailure::Stopped(stopped(&error, store.data())))?;
         let plan = answer.map_err(|words| InitFailure::Refused(types::cut(words)))?;
         let plan = plan.check(W::KIND).map_err(InitFailure::Refused)?;
-        Ok((Self { store, evaluate, calls: 0 }, plan))
+        Ok((Self { store, exports, calls: 0 }, plan))
     }
 
-    /// Judges `n` messages within `budget`.
-    pub(crate) fn call(&mut self, arguments: Arguments, plan: &Plan, budget: Budget, logs: &Arc<Logs>) -> Called<W> {
-        let n = arguments.1 as usize;
+    /// Asks within `budget`.
+    pub(crate) fn call(&mut self, question: W::Question, plan: &Plan, budget: Budget, logs: &Arc<Logs>) -> Called<W> {
         self.calls += 1;
-        let called = begin(&mut self.store, budget, logs).and_then(|()| self.evaluate.call(&mut self.store, arguments));
+        let called =
+            begin(&mut self.store, budget, logs).and_then(|()| W::ask(&self.exports, &mut self.store, question, plan));
         let left = self.store.get_fuel().unwrap_or(0);
         let verdicts = match called {
             Err(error) => Err(stopped(&error, self.store.data())),
-            Ok((Err(words),)) => Ok(vec![Verdict::Failed(types::cut(words)); n]),
-            Ok((Ok(answer),)) => W::verdicts(answer, n, plan)
+            Ok(judged) => judged
                 .map_err(|failure| Stop { failure, words: "the answer has not the shape of the contract".to_owned() }),
         };
         Called { verdicts, fuel: budget.fuel.saturating_sub(left) }
     }
 }
 
-type Made<W> = (TypedFunc<Arguments, Returned<W>>, Result<types::Plan, String>);
+type Made<W> = (<W as World>::Exports, Result<types::Plan, String>);
 
 fn init<W: World>(store: &mut Store<Guest>, pre: &InstancePre<Guest>, config: &[u8]) -> wasmtime::Result<Made<W>> {
     let instance = pre.instantiate(&mut *store)?;
-    let evaluate = instance.get_typed_func::<Arguments, Returned<W>>(&mut *store, "evaluate")?;
+    let exports = W::exports(store, &instance)?;
     let init = instance.get_typed_func::<(&[u8],), (Result<types::Plan, String>,)>(&mut *store, "init")?;
     let (answer,) = init.call(&mut *store, (config,))?;
-    Ok((evaluate, answer))
+    Ok((exports, answer))
 }
 
 fn begin(store: &mut Store<Guest>, budget: Budget, logs: &Arc<Logs>) -> wasmtime::Result<()> {

@@ -1,10 +1,10 @@
-//! Judging a batch: the call, the search for a guilty message, the audit.
+//! Judging a batch: the call, the search for a guilty message, the audit. A question about one message, as the kinds
+//! with records ask it, is a batch of one.
 //!
 //! A batch that was stopped is halved in fresh instances until the messages that stop the plugin stand alone;
 //! all others are judged. Altogether a batch takes at most twice the binding's wall time: what is not reached by
 //! then is [`Failure::Timeout`].
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,17 @@ use pointsman_model::limits;
 use crate::bound::Bound;
 use crate::instance::{Budget, InitFailure, Instance, Stop};
 use crate::wit::World;
-use crate::wit::types::{Column, Ctx};
 use crate::worker::Cache;
 
 /// Parts of the remaining time that one call of the search for a guilty message may take.
 const SEARCH_SHARE: u32 = 4;
 
-/// A batch as it is handed to a plugin.
-pub(crate) struct Batch {
-    pub(crate) ctx: Arc<Ctx>,
-    pub(crate) n: usize,
-    pub(crate) columns: Arc<Vec<Column>>,
-}
-
 /// One batch on its way through one binding.
 struct Judging<'a, W: World> {
     bound: &'a Bound,
-    batch: &'a Batch,
+    question: &'a W::Question,
+    /// How many messages it is about.
+    n: usize,
     fuel: u64,
     wall: Duration,
     deadline: Instant,
@@ -38,17 +32,22 @@ struct Judging<'a, W: World> {
 }
 
 /// Judges a batch and returns one verdict a message, and the fuel it took.
-pub(crate) fn judge<W: World>(cache: &mut Cache<W>, bound: &Bound, batch: &Batch) -> (Vec<Verdict<W::Decision>>, u64) {
-    if batch.n == 0 {
+pub(crate) fn judge<W: World>(
+    cache: &mut Cache<W>,
+    bound: &Bound,
+    question: &W::Question,
+) -> (Vec<Verdict<W::Decision>>, u64) {
+    let n = W::messages(question);
+    if n == 0 {
         return (Vec::new(), 0);
     }
     if let Err(failure) = bound.breaker.enter() {
-        return (vec![Verdict::Stopped(failure); batch.n], 0);
+        return (vec![Verdict::Stopped(failure); n], 0);
     }
     let started = Instant::now();
     let wall = Duration::from_millis(u64::from(bound.spec.limits.wall_ms));
-    let mut judging = Judging { bound, batch, fuel: 0, wall, deadline: started + wall * 2, spare: None };
-    let number = bound.counters.call(batch.n);
+    let mut judging = Judging { bound, question, n, fuel: 0, wall, deadline: started + wall * 2, spare: None };
+    let number = bound.counters.call(n);
     let mut verdicts = judging.with_kept_instance(cache);
     if number % limits::PLUGIN_AUDIT_CALLS == 1 && !verdicts.iter().any(|v| matches!(v, Verdict::Stopped(_))) {
         judging.audit(&mut verdicts);
@@ -62,11 +61,11 @@ pub(crate) fn judge<W: World>(cache: &mut Cache<W>, bound: &Bound, batch: &Batch
 impl<W: World> Judging<'_, W> {
     fn with_kept_instance(&mut self, cache: &mut Cache<W>) -> Vec<Verdict<W::Decision>> {
         let bound = self.bound;
-        let whole = 0..self.batch.n;
+        let whole = 0..self.n;
         if let Some(instance) = cache.get(&bound.program) {
-            let budget = Budget::of_call(&bound.spec.limits, self.batch.n);
-            let arguments = (Arc::clone(&self.batch.ctx), self.batch.n as u32, Arc::clone(&self.batch.columns));
-            let called = instance.call(arguments, &bound.plan, budget, &bound.logs);
+            let budget = Budget::of_call(&bound.spec.limits, self.n);
+            let question = W::part(self.question, whole.clone());
+            let called = instance.call(question, &bound.plan, budget, &bound.logs);
             self.fuel += called.fuel;
             let worn = instance.calls >= limits::PLUGIN_INSTANCE_CALLS_MAX;
             if worn || called.verdicts.is_err() {
@@ -80,18 +79,18 @@ impl<W: World> Judging<'_, W> {
         }
         match self.fresh(Budget::of_init(&bound.spec.limits)) {
             Ok(instance) => self.spare = Some(instance),
-            Err(failure) => return vec![Verdict::Stopped(failure); self.batch.n],
+            Err(failure) => return vec![Verdict::Stopped(failure); self.n],
         }
         // The batch's time begins when there is someone to judge it.
         self.deadline = Instant::now() + self.wall * 2;
-        match self.call(whole.clone(), Budget::of_call(&bound.spec.limits, self.batch.n)) {
+        match self.call(whole.clone(), Budget::of_call(&bound.spec.limits, self.n)) {
             Ok(verdicts) => {
                 if let Some(instance) = self.spare.take() {
                     cache.insert(&bound.program, instance);
                 }
                 verdicts
             }
-            Err(stop) if self.batch.n == 1 => vec![Verdict::Stopped(stop.failure)],
+            Err(stop) if self.n == 1 => vec![Verdict::Stopped(stop.failure)],
             Err(stop) => self.search(whole, stop.failure),
         }
     }
@@ -144,7 +143,7 @@ impl<W: World> Judging<'_, W> {
     /// Judges every message again, alone and in another order, in a fresh instance.
     fn audit(&mut self, verdicts: &mut [Verdict<W::Decision>]) {
         self.spare = self.budget_of_init().and_then(|budget| self.fresh(budget).ok());
-        for i in (0..self.batch.n).rev() {
+        for i in (0..self.n).rev() {
             let Some(budget) = self.budget_of_search(1, Failure::Impure) else {
                 return;
             };
@@ -160,16 +159,11 @@ impl<W: World> Judging<'_, W> {
 
     /// Calls the spare instance with a part of the batch; keeps it if it lives.
     fn call(&mut self, range: std::ops::Range<usize>, budget: Budget) -> Result<Vec<Verdict<W::Decision>>, Stop> {
-        let columns = if range.len() == self.batch.n {
-            Arc::clone(&self.batch.columns)
-        } else {
-            Arc::new(self.batch.columns.iter().map(|column| column.slice(range.start, range.end)).collect())
-        };
         let Some(mut instance) = self.spare.take() else {
             return Err(Stop { failure: Failure::Trap, words: "no instance".to_owned() });
         };
-        let arguments = (Arc::clone(&self.batch.ctx), range.len() as u32, columns);
-        let called = instance.call(arguments, &self.bound.plan, budget, &self.bound.logs);
+        let question = W::part(self.question, range.clone());
+        let called = instance.call(question, &self.bound.plan, budget, &self.bound.logs);
         self.fuel += called.fuel;
         if let Err(stop) = &called.verdicts {
             let first = range.start;

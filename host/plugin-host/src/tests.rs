@@ -18,6 +18,7 @@ mod code;
 mod contract;
 mod fuel;
 mod hostile;
+mod kinds;
 mod wasi;
 
 /// A host with its fake clock.
@@ -86,12 +87,16 @@ fn column(values: &[&str]) -> Column {
     column
 }
 
+fn fixture(name: &str) -> &'static Builtin {
+    fixtures().iter().find(|fixture| fixture.name == name).expect("a fixture")
+}
+
 fn misbehave_filter() -> &'static Builtin {
-    &fixtures()[0]
+    fixture("misbehave-filter")
 }
 
 fn misbehave_selector() -> &'static Builtin {
-    &fixtures()[1]
+    fixture("misbehave-selector")
 }
 
 const YES: Verdict<bool> = Verdict::Answer(true);

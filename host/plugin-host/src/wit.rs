@@ -3,50 +3,65 @@
 //! | module | WIT |
 //! |---|---|
 //! | [`types`] | `interface types`: plan, column, context |
-//! | [`filter`], [`selector`] | the worlds: their answers, checked and turned into verdicts |
+//! | [`columns`] | `evaluate`, which the worlds that judge in columns share |
+//! | [`filter`], [`selector`], [`dedup`] | these worlds: their answers, checked and turned into verdicts |
+//! | [`retry`] | `interface attempts` and world `retry` |
+//! | [`check_back`] | `interface transactions` and world `check-back` |
 //! | [`log`] | the import `log` |
 //! | [`wasi`] | WASI imports that toolchains add by themselves, met by deterministic stubs |
 
+pub(crate) mod check_back;
+pub(crate) mod columns;
+pub(crate) mod dedup;
 pub(crate) mod filter;
 pub(crate) mod log;
+pub(crate) mod retry;
 pub(crate) mod selector;
 pub(crate) mod types;
 pub(crate) mod wasi;
 
-use pointsman_model::judge::{Failure, Kind, Plan, Verdict};
-use wasmtime::component::Lift;
+use std::ops::Range;
 
-/// A kind of plugin that judges messages in columns.
+use pointsman_model::judge::{Failure, Kind, Plan, Verdict};
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use crate::instance::Guest;
+
+/// A kind of plugin.
 pub(crate) trait World: 'static {
-    /// The kind's own record, as the plugin answers it.
-    type Answer: Lift + Send + Sync + 'static;
+    /// What is asked in one call, about one message or several. Cheap to clone.
+    type Question: Send + Sync + 'static;
+    /// The functions of an instance that are asked.
+    type Exports: Send + 'static;
     /// What it says of one message.
     type Decision: Clone + PartialEq + Send + 'static;
 
     const KIND: Kind;
 
-    /// Checks the shape of an answer for `n` messages and takes it apart.
+    /// Finds the functions, of the types that the contract says.
     ///
     /// # Errors
-    /// [`Failure::Output`] if the answer has another shape than the contract says.
-    fn verdicts(answer: Self::Answer, n: usize, plan: &Plan) -> Result<Vec<Verdict<Self::Decision>>, Failure>;
+    /// One is missing, or of another type.
+    fn exports(store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<Self::Exports>;
+
+    /// How many messages a question is about.
+    fn messages(question: &Self::Question) -> usize;
+
+    /// The same question about some of its messages.
+    fn part(question: &Self::Question, range: Range<usize>) -> Self::Question;
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// The call was stopped; the instance is dead.
+    fn ask(
+        exports: &Self::Exports,
+        store: &mut Store<Guest>,
+        question: Self::Question,
+        plan: &Plan,
+    ) -> wasmtime::Result<Judged<Self::Decision>>;
 }
 
-/// What `evaluate` takes.
-pub(crate) type Arguments = (std::sync::Arc<types::Ctx>, u32, std::sync::Arc<Vec<types::Column>>);
-/// What `evaluate` returns.
-pub(crate) type Returned<W> = (Result<<W as World>::Answer, String>,);
-
-/// Puts a plugin's own failures, in rising order of place, over the verdicts.
-pub(crate) fn lay_failures<T>(verdicts: &mut [Verdict<T>], failures: Vec<(u32, String)>) -> Result<(), Failure> {
-    let mut next = 0;
-    for (place, words) in failures {
-        if place < next {
-            return Err(Failure::Output);
-        }
-        let verdict = verdicts.get_mut(place as usize).ok_or(Failure::Output)?;
-        *verdict = Verdict::Failed(types::cut(words));
-        next = place + 1;
-    }
-    Ok(())
-}
+/// One verdict a message, or [`Failure::Output`] if the answer has another shape than the contract says.
+pub(crate) type Judged<T> = Result<Vec<Verdict<T>>, Failure>;

@@ -12,7 +12,10 @@ use crate::engine::Ticker;
 use crate::instance::Instance;
 use crate::queue::Queue;
 use crate::wit::World;
+use crate::wit::check_back::CheckBack;
+use crate::wit::dedup::Dedup;
 use crate::wit::filter::Filter;
+use crate::wit::retry::Retry;
 use crate::wit::selector::Selector;
 
 /// The instances of one world that a worker keeps, one for each program.
@@ -59,8 +62,11 @@ impl<W: World> Cache<W> {
 /// What a thread needs to run plugins.
 #[derive(Default)]
 pub(crate) struct Worker {
-    pub(crate) filters: Cache<Filter>,
-    pub(crate) selectors: Cache<Selector>,
+    filters: Cache<Filter>,
+    selectors: Cache<Selector>,
+    dedups: Cache<Dedup>,
+    retries: Cache<Retry>,
+    check_backs: Cache<CheckBack>,
 }
 
 /// The cache of world `W` in a worker.
@@ -68,17 +74,17 @@ pub(crate) trait Caches<W: World> {
     fn cache(&mut self) -> &mut Cache<W>;
 }
 
-impl Caches<Filter> for Worker {
-    fn cache(&mut self) -> &mut Cache<Filter> {
-        &mut self.filters
-    }
+macro_rules! caches {
+    ($($world:ident: $field:ident),*) => {
+        $(impl Caches<$world> for Worker {
+            fn cache(&mut self) -> &mut Cache<$world> {
+                &mut self.$field
+            }
+        })*
+    };
 }
 
-impl Caches<Selector> for Worker {
-    fn cache(&mut self) -> &mut Cache<Selector> {
-        &mut self.selectors
-    }
-}
+caches!(Filter: filters, Selector: selectors, Dedup: dedups, Retry: retries, CheckBack: check_backs);
 
 /// Takes calls from the queue until it closes.
 pub(crate) fn run(queue: &Queue, ticker: &Ticker) {

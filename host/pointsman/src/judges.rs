@@ -118,19 +118,36 @@ struct SandboxJudge {
 }
 
 impl SandboxJudge {
+    /// Makes a call, again and again for a while where there is no room among the calls that wait.
+    async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let since = Instant::now();
+        loop {
+            match call().await {
+                Err(Error::Busy) if since.elapsed() < BUSY_WAIT_MAX => tokio::time::sleep(BUSY_PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
     /// What stands for the verdicts of a batch that was not judged: the failure policy meets it.
     fn unjudged<T: Clone>(&self, error: &Error, n: u32) -> Vec<Verdict<T>> {
         tracing::warn!(binding.name = self.name, %error, messages = n, "a batch was not judged");
-        vec![
-            Verdict::Stopped(if matches!(error, Error::Busy) { Failure::Timeout } else { Failure::Output });
-            n as usize
-        ]
+        vec![Verdict::Stopped(class(error)); n as usize]
+    }
+
+    /// The same of a question about one message.
+    fn unanswered<T>(&self, error: &Error) -> Verdict<T> {
+        tracing::warn!(binding.name = self.name, %error, "a question was not answered");
+        Verdict::Stopped(class(error))
     }
 }
 
-/// True if a refused batch may be tried again: too many calls wait, and it has not waited long.
-fn may_wait(error: &Error, since: Instant) -> bool {
-    matches!(error, Error::Busy) && since.elapsed() < BUSY_WAIT_MAX
+/// The class under which a call that was never made is counted.
+fn class(error: &Error) -> Failure {
+    if matches!(error, Error::Busy) { Failure::Timeout } else { Failure::Output }
 }
 
 impl Judge for SandboxJudge {
@@ -140,44 +157,44 @@ impl Judge for SandboxJudge {
 
     fn filter(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<bool>>> {
         Box::pin(async move {
-            let since = Instant::now();
-            loop {
-                match self.host.filter(&self.bound, columns.clone(), n as usize).await {
-                    Ok(verdicts) => return verdicts,
-                    Err(error) if may_wait(&error, since) => tokio::time::sleep(BUSY_PAUSE).await,
-                    Err(error) => return self.unjudged(&error, n),
-                }
-            }
+            let call = || self.host.filter(&self.bound, columns.clone(), n as usize);
+            self.patiently(call).await.unwrap_or_else(|error| self.unjudged(&error, n))
         })
     }
 
     fn select(&self, context: Context, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Vec<Target>>>> {
         Box::pin(async move {
-            let since = Instant::now();
-            loop {
-                match self.host.select(&self.bound, &context, columns.clone(), n as usize).await {
-                    Ok(verdicts) => return verdicts,
-                    Err(error) if may_wait(&error, since) => tokio::time::sleep(BUSY_PAUSE).await,
-                    Err(error) => return self.unjudged(&error, n),
-                }
-            }
+            let call = || self.host.select(&self.bound, &context, columns.clone(), n as usize);
+            self.patiently(call).await.unwrap_or_else(|error| self.unjudged(&error, n))
         })
     }
 
-    fn dedup(&self, n: u32, _: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Option<DedupKey>>>> {
-        Box::pin(async move { vec![Verdict::Stopped(Failure::Output); n as usize] })
+    fn dedup(&self, n: u32, columns: Vec<Column>) -> BoxFuture<'_, Vec<Verdict<Option<DedupKey>>>> {
+        Box::pin(async move {
+            let call = || self.host.dedup(&self.bound, columns.clone(), n as usize);
+            self.patiently(call).await.unwrap_or_else(|error| self.unjudged(&error, n))
+        })
     }
 
-    fn retry(&self, _: RetryQuestion) -> BoxFuture<'_, Verdict<RetryAnswer>> {
-        Box::pin(async { Verdict::Stopped(Failure::Output) })
+    fn retry(&self, question: RetryQuestion) -> BoxFuture<'_, Verdict<RetryAnswer>> {
+        Box::pin(async move {
+            let call = || self.host.retry(&self.bound, question.clone());
+            self.patiently(call).await.unwrap_or_else(|error| self.unanswered(&error))
+        })
     }
 
-    fn check_back(&self, _: Half, _: u16) -> BoxFuture<'_, Verdict<CheckAnswer>> {
-        Box::pin(async { Verdict::Stopped(Failure::Output) })
+    fn check_back(&self, half: Half, attempt: u16) -> BoxFuture<'_, Verdict<CheckAnswer>> {
+        Box::pin(async move {
+            let call = || self.host.check_back(&self.bound, half.clone(), attempt);
+            self.patiently(call).await.unwrap_or_else(|error| self.unanswered(&error))
+        })
     }
 
-    fn check_answer(&self, _: Half, _: CheckResponse) -> BoxFuture<'_, Verdict<CheckAnswer>> {
-        Box::pin(async { Verdict::Stopped(Failure::Output) })
+    fn check_answer(&self, half: Half, response: CheckResponse) -> BoxFuture<'_, Verdict<CheckAnswer>> {
+        Box::pin(async move {
+            let call = || self.host.check_answer(&self.bound, half.clone(), response.clone());
+            self.patiently(call).await.unwrap_or_else(|error| self.unanswered(&error))
+        })
     }
 
     fn record_bad_hint(&self) {
@@ -253,6 +270,39 @@ mod tests {
         let verdicts = judge.filter(3, columns).await;
         assert_eq!(verdicts, [Verdict::Answer(true), Verdict::Answer(false), Verdict::Answer(false)]);
         assert_eq!(judge.stats().messages, 3);
+    }
+
+    async fn bind(judges: &SandboxJudges, name: &str, config: &'static str) -> Arc<dyn Judge> {
+        let builtins = judges.builtins();
+        let builtin = builtins.iter().find(|builtin| builtin.name == name).expect("a built-in");
+        judges.bind(spec(builtin, config)).await.expect("bound")
+    }
+
+    #[tokio::test]
+    async fn every_kind_answers_through_the_port() {
+        let judges = judges();
+        let dedup = bind(&judges, "key-window", r#"{"field":"tag"}"#).await;
+        let mut column = Column::default();
+        column.push(Some(b"a"));
+        column.push(None);
+        let key = DedupKey { key: "a".into(), ttl_ms: None };
+        assert_eq!(dedup.dedup(2, vec![column]).await, [Verdict::Answer(Some(key)), Verdict::Answer(None)]);
+        assert_eq!((dedup.stats().calls, dedup.stats().messages), (1, 2));
+
+        let retry = bind(&judges, "backoff", "{}").await;
+        let question = RetryQuestion { attempt: 1, ..RetryQuestion::default() };
+        let again = Verdict::Answer(RetryAnswer::Again { delay_ms: 10_000, scaled: true });
+        assert_eq!(retry.retry(question).await, again);
+
+        let webhook = bind(&judges, "webhook", r#"{"url":"http://a/","allow":["a:80"]}"#).await;
+        let asked = webhook.check_back(Half::default(), 1).await;
+        assert!(matches!(asked, Verdict::Answer(CheckAnswer::Ask(_))), "{asked:?}");
+        let told = webhook.check_answer(Half::default(), CheckResponse::Failed("refused".into())).await;
+        assert_eq!(told, Verdict::Answer(CheckAnswer::Unknown { after_ms: None }));
+        assert_eq!(webhook.logs().len(), 1);
+
+        let other = Verdict::Stopped(Failure::Output);
+        assert_eq!(webhook.retry(RetryQuestion::default()).await, other, "of another kind");
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Messages to try a plugin on, and the columns it sees of them.
 
+mod record;
+
 use std::borrow::Cow;
 
 use base64::Engine as _;
@@ -9,6 +11,8 @@ use pointsman_api_types::publish::MessageInput;
 use pointsman_model::ids::QueueId;
 use pointsman_model::judge::{Column, Context, Field, Plan, QueueStat, Target};
 use pointsman_model::{hash, limits};
+
+pub(crate) use record::{check_words, half, key_words, question, retry_words};
 
 /// The time that samples were born, stored and judged at.
 const NOW_MS: u64 = 1_800_000_000_000;

@@ -19,6 +19,12 @@ pub(crate) enum Kind {
     Filter,
     /// Says to which queue a published message goes.
     Selector,
+    /// Names the key under which a message is the same as another.
+    Dedup,
+    /// Says what becomes of a message whose delivery failed.
+    Retry,
+    /// Finds out what became of a transaction whose producer fell silent.
+    CheckBack,
 }
 
 impl Kind {
@@ -26,6 +32,9 @@ impl Kind {
         match self {
             Self::Filter => include_str!("scaffold/templates/filter.rs.txt"),
             Self::Selector => include_str!("scaffold/templates/selector.rs.txt"),
+            Self::Dedup => include_str!("scaffold/templates/dedup.rs.txt"),
+            Self::Retry => include_str!("scaffold/templates/retry.rs.txt"),
+            Self::CheckBack => include_str!("scaffold/templates/check-back.rs.txt"),
         }
     }
 
@@ -33,6 +42,9 @@ impl Kind {
         match self {
             Self::Filter => include_str!("scaffold/templates/filter.md"),
             Self::Selector => include_str!("scaffold/templates/selector.md"),
+            Self::Dedup => include_str!("scaffold/templates/dedup.md"),
+            Self::Retry => include_str!("scaffold/templates/retry.md"),
+            Self::CheckBack => include_str!("scaffold/templates/check-back.md"),
         }
     }
 }
@@ -103,11 +115,13 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
     fn a_project_is_complete_and_nothing_is_left_to_fill_in() {
-        for kind in [Kind::Filter, Kind::Selector] {
+        for kind in Kind::value_variants().iter().copied() {
             let files = files("big-orders", kind);
             let text = |path: &str| {
                 &files.iter().find(|(known, _)| known == path).unwrap_or_else(|| panic!("{path} is missing")).1
@@ -122,12 +136,17 @@ mod tests {
                 "pointsman-plugin/wit/types.wit",
                 "pointsman-plugin/wit/filter.wit",
                 "pointsman-plugin/wit/selector.wit",
+                "pointsman-plugin/wit/dedup.wit",
+                "pointsman-plugin/wit/retry.wit",
+                "pointsman-plugin/wit/check-back.wit",
             ] {
                 assert!(!text(path).is_empty(), "{path}");
             }
             let manifest: toml::Table = text("Cargo.toml").parse().expect("a manifest");
             assert_eq!(manifest["package"]["name"].as_str(), Some("big-orders"));
             assert_eq!(manifest["dependencies"]["pointsman-plugin"]["path"].as_str(), Some(SDK_DIRECTORY));
+            let word = kind.to_possible_value().expect("a word").get_name().replace('-', "_");
+            assert!(text("src/lib.rs").contains(&format!("export_{word}!(")), "{word}");
             for (path, text) in files.iter().filter(|(path, _)| !path.starts_with(SDK_DIRECTORY)) {
                 assert!(!text.contains("{{"), "{path}");
             }

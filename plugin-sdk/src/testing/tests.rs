@@ -118,3 +118,49 @@ fn routes() {
     let queue = (crate::hash(b"x") % 4) as u16;
     assert_eq!(of(Sample::new().tag("x")), [(0, queue)]);
 }
+
+struct ByTag;
+
+impl Dedup for ByTag {
+    fn new(_config: &[u8]) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::new().tag()
+    }
+
+    fn key(&self, message: &Message<'_>) -> Option<Key> {
+        match message.tag()? {
+            "odd" => message.fail("an odd one"),
+            "long" => Some(Key::new("x".repeat(257))),
+            "full" => Some(Key::new("x".repeat(256))),
+            "empty" => Some(Key::new("")),
+            "short" => Some(Key::new("s").remembered_for(Duration::from_secs(3))),
+            tag => Some(Key::new(tag)),
+        }
+    }
+}
+
+#[test]
+fn keys_of_a_batch_lie_one_after_another() {
+    let tags = [Some("a"), None, Some("odd"), Some("long"), Some("short"), Some("empty"), Some("bc")];
+    let samples = tags.map(|tag| tag.map_or(Sample::new(), |tag| Sample::new().tag(tag)));
+    let columns = Sample::columns(&samples.iter().collect::<Vec<_>>(), &ByTag.plan());
+    let (ends, bytes, times, failures) = crate::dedup::evaluate(&ByTag, &ByTag.plan(), tags.len(), &columns);
+    assert_eq!(ends, [1, 1 | ABSENT, 1 | ABSENT, 1 | ABSENT, 2, 2 | ABSENT, 4]);
+    assert_eq!((&bytes[..], &times[..]), (&b"asbc"[..], &[0, 0, 0, 0, 3_000, 0, 0][..]));
+    let reasons: Vec<_> = failures.iter().map(|(at, reason)| (*at, reason.as_str())).collect();
+    let length = |bytes| format!("a key of {bytes} bytes, and not of 1 to 256");
+    assert_eq!(reasons, [(2, "an odd one"), (3, length(257).as_str()), (5, length(0).as_str())]);
+}
+
+#[test]
+fn a_key_of_one_message() {
+    let of = |tag: &str| keys(&ByTag, &Sample::new().tag(tag));
+    assert_eq!(of("a"), Ok(Some(Key::new("a"))));
+    assert_eq!(keys(&ByTag, &Sample::new()), Ok(None));
+    assert_eq!(of("odd"), Err("an odd one".to_owned()));
+    assert_eq!(of("full").map(|key| key.map(|key| key.text().len())), Ok(Some(256)));
+    assert_eq!(of("short").map(|key| key.and_then(|key| key.time())), Ok(Some(Duration::from_secs(3))));
+}

@@ -21,8 +21,11 @@ use crate::engine::Ticker;
 use crate::instance::{Budget, Guest, InitFailure, Instance};
 use crate::queue::Queue;
 use crate::wit::World;
+use crate::wit::check_back::CheckBack;
+use crate::wit::dedup::Dedup;
 use crate::wit::filter::Filter;
 use crate::wit::log::Logs;
+use crate::wit::retry::Retry;
 use crate::wit::selector::Selector;
 use crate::worker::Worker;
 use crate::{Compiler, Digest, Error, Spec, code_cache, engine, wit};
@@ -121,7 +124,12 @@ impl Shared {
         let made = match spec.kind {
             Kind::Filter => plan_of::<Filter>(&program, spec, budget, &logs),
             Kind::Selector => plan_of::<Selector>(&program, spec, budget, &logs),
-            kind => return Err(InitError::Host(format!("plugins of kind {kind} are not supported yet"))),
+            Kind::Dedup => plan_of::<Dedup>(&program, spec, budget, &logs),
+            Kind::Retry => plan_of::<Retry>(&program, spec, budget, &logs),
+            Kind::CheckBack => plan_of::<CheckBack>(&program, spec, budget, &logs),
+            kind @ (Kind::Admit | Kind::Assign) => {
+                return Err(InitError::Host(format!("plugins of kind {kind} are not supported yet")));
+            }
         };
         made.map_err(|failure| match failure {
             InitFailure::Refused(words) => InitError::Refused(words),

@@ -61,7 +61,24 @@ fn every_truncation_and_many_flipped_bits_never_panic() {
 #[test]
 fn an_empty_component_lacks_its_exports() {
     let empty = component(|_| {});
-    check(&empty, &[("missing-export", "`init`"), ("missing-export", "`evaluate`")]);
+    let judging = "`evaluate` of a filter, `evaluate` of a selector, `evaluate` of a dedup, `decide` of a retry, \
+                   `check` and `answer` of a check-back";
+    check(&empty, &[("missing-export", "`init`"), ("missing-export", judging)]);
+}
+
+#[test]
+fn half_a_check_back_is_told_what_is_missing() {
+    let half = component(|bytes| {
+        import_function(bytes, "log2");
+        section(bytes, 11, &[&[1, 0, 5][..], b"check", &[1, 0, 0]].concat());
+    });
+    let wrong = [
+        ("forbidden-import", "`log2`"),
+        ("missing-export", "`init`"),
+        ("missing-export", "`answer`"),
+        ("wrong-export", "`check` is exported as `func()`; the contract says `func(half: record<transaction: string"),
+    ];
+    check(&half, &wrong);
 }
 
 #[test]
@@ -128,7 +145,14 @@ fn size_one_below_at_and_above() {
 fn the_contract_is_there() {
     assert_eq!(CONTRACT.log, "func(level: u8, text: string)");
     assert!(CONTRACT.init.starts_with("func(config: list<u8>) -> result<record<fields: list<variant<topic, tag, "));
-    for (kind, text) in &CONTRACT.evaluate {
-        assert!(text.starts_with("func(ctx: record<attempt-limit: u16, queues: "), "{kind}: {text}");
+    let text = |world: &World| format!("{}", world.exports.iter().map(|(_, ty)| ty.as_str()).collect::<String>());
+    for world in &CONTRACT.worlds {
+        let begins = match world.kind {
+            Kind::Retry => "func(attempt: record<topic: string, ",
+            Kind::CheckBack => "func(half: record<transaction: string, ",
+            _ => "func(ctx: record<attempt-limit: u16, queues: ",
+        };
+        assert!(world.exports.iter().all(|(_, ty)| ty.starts_with(begins)), "{}: {}", world.kind, text(world));
+        assert!(!text(world).contains('…'), "{}: longer than what is compared", world.kind);
     }
 }

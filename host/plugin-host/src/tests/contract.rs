@@ -21,19 +21,23 @@ fn the_sdk_carries_the_contract_word_for_word() {
         files
     };
     let contract = read("wit");
-    assert_eq!(contract.len(), 3);
+    assert_eq!(contract.len(), 6);
     assert!(contract == read("plugin-sdk/wit"), "copy wit/ to plugin-sdk/wit/");
 }
 
 #[test]
 fn our_components_are_of_their_worlds_and_ask_for_nothing_but_log() {
-    for component in builtins().iter().chain(examples()).chain(&fixtures()[..2]) {
+    for component in builtins()
+        .iter()
+        .chain(examples())
+        .chain(fixtures().iter().filter(|fixture| fixture.name != "toolchain-filter"))
+    {
         let found = inspect(component.bytes).unwrap_or_else(|wrong| panic!("{}: {wrong:?}", component.name));
         assert_eq!((found.kind, found.digest), (component.kind, component.digest), "{}", component.name);
-        assert_eq!(found.imports, ["log"], "{}", component.name);
+        assert!(found.imports.iter().all(|import| import == "log"), "{}: {:?}", component.name, found.imports);
         assert!(found.warnings.is_empty());
         let size = component.bytes.len();
-        assert!(size < 120 << 10, "{} has grown to {size} bytes", component.name);
+        assert!(size < 144 << 10, "{} has grown to {size} bytes", component.name);
     }
 }
 

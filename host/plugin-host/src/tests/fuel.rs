@@ -6,6 +6,7 @@ use super::*;
 fn fuel_per_message(bench: &Bench, bound: &Bound, n: usize, columns: impl Fn() -> Vec<Column>) -> u64 {
     let call = || match bound.spec().kind {
         Kind::Filter => drop(bench.host.filter_now(bound, columns(), n).expect("a good batch")),
+        Kind::Dedup => drop(bench.host.dedup_now(bound, columns(), n).expect("a good batch")),
         _ => drop(bench.host.select_now(bound, &context(8), columns(), n).expect("a good batch")),
     };
     call();
@@ -41,6 +42,22 @@ fn a_decision_stays_cheap() {
 
     let costs = (filter, example, selector);
     assert!(filter <= 280 && example <= 320 && selector <= 470, "{costs:?}");
+}
+
+#[test]
+fn a_key_stays_cheap() {
+    let bench = Bench::new();
+    let bound = bench.bind(builtin("key-window").expect("there"), r#"{"field":"tag"}"#);
+    let key_window = fuel_per_message(&bench, &bound, 64, || vec![column_of(&tags())]);
+    let bound = bench.bind(builtin("fingerprint").expect("there"), "{}");
+    let hashes = || {
+        let mut hashes = Column::default();
+        (0..64_u128).for_each(|i| hashes.push(Some(&i.to_le_bytes())));
+        vec![hashes]
+    };
+    let fingerprint = fuel_per_message(&bench, &bound, 64, hashes);
+    let costs = (key_window, fingerprint);
+    assert!(key_window <= 600 && fingerprint <= 1_400, "{costs:?}");
 }
 
 #[test]

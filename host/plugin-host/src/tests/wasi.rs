@@ -4,7 +4,7 @@ use super::*;
 use crate::inspect;
 
 fn toolchain_filter() -> &'static Builtin {
-    &fixtures()[2]
+    fixture("toolchain-filter")
 }
 
 #[test]

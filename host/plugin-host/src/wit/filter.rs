@@ -3,7 +3,7 @@
 use pointsman_model::judge::{Failure, Kind, Plan, Verdict};
 use wasmtime::component::{ComponentType, Lift};
 
-use super::World;
+use super::columns::{Columnar, lay_failures};
 
 /// World `filter`: decides whether a group sees a message.
 pub(crate) struct Filter;
@@ -16,7 +16,7 @@ pub(crate) struct FilterAnswer {
     failures: Vec<(u32, String)>,
 }
 
-impl World for Filter {
+impl Columnar for Filter {
     type Answer = FilterAnswer;
     type Decision = bool;
 
@@ -29,7 +29,7 @@ impl World for Filter {
             return Err(Failure::Output);
         }
         let mut verdicts: Vec<_> = (0..n).map(|i| Verdict::Answer(bits[i / 8] >> (i % 8) & 1 == 1)).collect();
-        super::lay_failures(&mut verdicts, answer.failures)?;
+        lay_failures(&mut verdicts, answer.failures)?;
         Ok(verdicts)
     }
 }

@@ -4,7 +4,7 @@ use pointsman_model::judge::{Failure, Kind, Plan, QUEUE_BY_SLOT, Target, Verdict
 use pointsman_model::{QueueId, limits};
 use wasmtime::component::{ComponentType, Lift};
 
-use super::World;
+use super::columns::{Columnar, lay_failures};
 
 /// World `selector`: decides where a message goes.
 pub(crate) struct Selector;
@@ -25,7 +25,7 @@ pub(crate) struct Routes {
     targets: Vec<u32>,
 }
 
-impl World for Selector {
+impl Columnar for Selector {
     type Answer = SelectorAnswer;
     type Decision = Vec<Target>;
 
@@ -48,7 +48,7 @@ impl World for Selector {
             verdicts.push(Verdict::Answer(targets.ok_or(Failure::Output)?));
             start = end;
         }
-        super::lay_failures(&mut verdicts, answer.failures)?;
+        lay_failures(&mut verdicts, answer.failures)?;
         Ok(verdicts)
     }
 }

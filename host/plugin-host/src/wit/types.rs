@@ -43,7 +43,7 @@ pub(crate) struct Plan {
 }
 
 /// `record column`.
-#[derive(Clone, Debug, ComponentType, Lower)]
+#[derive(Clone, Debug, ComponentType, Lift, Lower)]
 #[component(record)]
 pub(crate) struct Column {
     pub(crate) ends: Vec<u32>,
@@ -100,6 +100,14 @@ impl Plan {
             fields.iter().enumerate().find_map(|(i, field)| fields[..i].contains(field).then_some(field))
         {
             return Err(format!("the plan asks for {field:?} twice"));
+        }
+        let allowed = |field: &judge::Field| match kind {
+            judge::Kind::Retry => false,
+            judge::Kind::CheckBack => *field == judge::Field::Body,
+            _ => true,
+        };
+        if let Some(field) = fields.iter().find(|field| !allowed(field)) {
+            return Err(format!("the plan of a {kind} does not ask for {field:?}"));
         }
         let tags = self.tags.as_ref().map_or(0, Vec::len);
         if tags > limits::PLUGIN_TAGS_MAX {

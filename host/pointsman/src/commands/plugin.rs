@@ -38,7 +38,7 @@ pub(crate) enum Command {
     },
     /// Try a component on sample messages, in the sandbox of the broker. No server is needed.
     Test(test::Args),
-    /// Write an example component to a file: a filter and a selector that the demo uses, carried by this binary.
+    /// Write an example component to a file: there is one of each kind, carried by this binary.
     Example {
         /// Name of the example; without one they are listed.
         name: Option<String>,

@@ -47,6 +47,7 @@ pub(super) fn sandbox_ns(
     let context = sample::context(QUEUES);
     let call = || match example.kind {
         Kind::Filter => host.filter_now(&bound, columns.clone(), samples.len()).map(drop),
+        Kind::Dedup => host.dedup_now(&bound, columns.clone(), samples.len()).map(drop),
         _ => host.select_now(&bound, &context, columns.clone(), samples.len()).map(drop),
     };
     for _ in 0..WARM_UP_CALLS {
@@ -100,10 +101,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn both_examples_are_measured() {
+    async fn the_examples_that_see_every_message_are_measured() {
         let host = PluginHost::new(HostConfig::default()).expect("a sandbox");
         let events = super::super::input::generate(100);
-        for example in pointsman_plugin_host::examples() {
+        let kinds = [Kind::Filter, Kind::Selector, Kind::Dedup];
+        for example in pointsman_plugin_host::examples().iter().filter(|example| kinds.contains(&example.kind)) {
             host.compile(example.digest, Bytes::from_static(example.bytes)).await.expect("compiled");
             let config = if example.kind == Kind::Filter { r#"{"accept":["push"]}"# } else { "{}" };
             let ns = sandbox_ns(&host, example, Bytes::from_static(config.as_bytes()), &events).expect("measured");

@@ -1,12 +1,13 @@
 //! `pointsman plugin test`: a component on sample messages, in the broker's own sandbox, without a broker.
 
+mod trying;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use pointsman_model::judge::{Failure as Stopped, Kind, OnFailure, Plan, Verdict};
+use pointsman_model::judge::{CheckResponse, Kind, OnFailure, Plan};
 use pointsman_model::{BindingId, Generation, TenantId, limits};
-use pointsman_plugin_host::{Bound, HostConfig, PluginHost, Spec, inspect};
+use pointsman_plugin_host::{HostConfig, PluginHost, Spec, inspect};
 use serde::Serialize;
 
 use crate::commands::{Failure, block_on, json_argument, read_file};
@@ -32,9 +33,45 @@ pub(crate) struct Args {
     /// Queues of the topic that a selector sees.
     #[arg(long, value_name = "N", default_value_t = limits::QUEUES_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=1024))]
     queues: u16,
+    /// Which attempt a retry policy is asked about, and which check a check-back makes.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    attempt: u16,
+    /// The consumer's words that a retry policy sees; without them the lease ran out.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Status of the response that a check-back gets to its requests; without it they are shown and not answered.
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(100..=599))]
+    response_status: Option<u16>,
+    /// Body of that response.
+    #[arg(long, value_name = "TEXT", requires = "response_status", default_value = "")]
+    response_body: String,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// What is told to the plugin beside the message.
+struct Circumstances {
+    queues: u16,
+    attempt: u16,
+    reason: Option<String>,
+    response: Option<CheckResponse>,
+}
+
+impl From<&Args> for Circumstances {
+    fn from(args: &Args) -> Self {
+        let response = |status| CheckResponse::Answered {
+            status,
+            headers: Vec::new(),
+            body: Bytes::from(args.response_body.clone()),
+        };
+        Self {
+            queues: args.queues,
+            attempt: args.attempt,
+            reason: args.reason.clone(),
+            response: args.response_status.map(response),
+        }
+    }
 }
 
 /// What the plugin said of one message, and what that cost.
@@ -73,7 +110,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             .map_err(|error| Failure::Refused(format!("{}: {error}", path.display())))?,
         None => sample::built_in(),
     };
-    let report = block_on(judge_all(path, component, Bytes::from(config), &samples, args.queues))?;
+    let report = block_on(judge_all(path, component, Bytes::from(config), &samples, &args.into()))?;
     if args.json {
         output::json(&report)?;
     } else {
@@ -108,7 +145,7 @@ async fn judge_all(
     component: Bytes,
     config: Bytes,
     samples: &[Sample],
-    queues: u16,
+    circumstances: &Circumstances,
 ) -> Result<Report, Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     let inspection = inspect(&component).map_err(|complaints| {
@@ -133,23 +170,23 @@ async fn judge_all(
     // Keeps the program and its instance alive, and pays for their making.
     let warm = bind()?;
     if let Some(first) = samples.first() {
-        judge(&host, &warm, &plan, first, queues)?;
+        circumstances.judge(&host, &warm, first)?;
     }
     let mut results = Vec::new();
     for (index, sample) in samples.iter().enumerate() {
         let bound = bind()?;
-        let (verdict, stopped) = judge(&host, &bound, &plan, sample, queues)?;
+        let (verdict, stopped) = circumstances.judge(&host, &bound, sample)?;
         let logs = bound.logs().into_iter().map(|line| line.text).collect();
         // The first call of a binding is judged again in a fresh instance; the second is what the others cost.
         let (before, started) = (bound.stats().fuel, std::time::Instant::now());
         if !stopped {
-            judge(&host, &bound, &plan, sample, queues)?;
+            circumstances.judge(&host, &bound, sample)?;
         }
         let microseconds = started.elapsed().as_nanos() as f64 / 1_000.0;
         let fuel = bound.stats().fuel - if stopped { 0 } else { before };
         results.push(Tried { index, message: sample.describe(), verdict, stopped, fuel, microseconds, logs });
     }
-    let fields = plan.fields.iter().map(sample::field_name).collect();
+    let fields = fields(inspection.kind, &plan);
     Ok(Report {
         component: path,
         kind: inspection.kind.to_string(),
@@ -159,44 +196,14 @@ async fn judge_all(
     })
 }
 
-/// What the plugin says of one message, and whether it was stopped.
-fn judge(
-    host: &PluginHost,
-    bound: &Arc<Bound>,
-    plan: &Plan,
-    sample: &Sample,
-    queues: u16,
-) -> Result<(String, bool), Failure> {
-    let columns = sample::columns(std::slice::from_ref(sample), plan);
-    let failed = |error: pointsman_plugin_host::Error| Failure::Refused(error.to_string());
-    if bound.spec().kind == Kind::Filter {
-        let verdicts = host.filter_now(bound, columns, 1).map_err(failed)?;
-        Ok(describe(verdicts.first(), |accepts| if *accepts { "accept" } else { "refuse" }.to_owned()))
-    } else {
-        let verdicts = host.select_now(bound, &sample::context(queues), columns, 1).map_err(failed)?;
-        Ok(describe(verdicts.first(), |targets| sample::targets(plan, targets)))
-    }
-}
-
-fn describe<T>(verdict: Option<&Verdict<T>>, answer: impl Fn(&T) -> String) -> (String, bool) {
-    match verdict {
-        Some(Verdict::Answer(value)) => (answer(value), false),
-        Some(Verdict::Failed(reason)) => (format!("failed: {reason}"), false),
-        Some(Verdict::Stopped(failure)) => (format!("stopped: {}", reason(*failure)), true),
-        None => ("no verdict".to_owned(), true),
-    }
-}
-
-fn reason(failure: Stopped) -> &'static str {
-    match failure {
-        Stopped::Trap => "it trapped",
-        Stopped::Fuel => "it ran out of fuel",
-        Stopped::Timeout => "it ran past its time",
-        Stopped::Memory => "it asked for too much memory",
-        Stopped::Output => "its answer has the wrong shape",
-        Stopped::Impure => "asked again, it said something else",
-        Stopped::BadHint => "its hint would have skipped a message that it accepts",
-    }
+/// What the plugin sees.
+fn fields(kind: Kind, plan: &Plan) -> Vec<String> {
+    let whole = match kind {
+        Kind::Retry => Some("the attempt"),
+        Kind::CheckBack => Some("the transaction"),
+        _ => None,
+    };
+    whole.map(str::to_owned).into_iter().chain(plan.fields.iter().map(sample::field_name)).collect()
 }
 
 fn print(report: &Report) -> Result<(), Failure> {
