@@ -41,7 +41,7 @@ impl Dedup for Fingerprint {
             digits[0] = HEX[usize::from(byte >> 4)];
             digits[1] = HEX[usize::from(byte & 15)];
         }
-        let mut text = String::from_utf8_lossy(&hex).into_owned();
+        let mut text = String::from_utf8(hex.to_vec()).unwrap_or_default();
         if self.tag
             && let Some(tag) = message.tag()
         {
