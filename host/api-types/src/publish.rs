@@ -155,6 +155,27 @@ pub struct Receipt {
     pub targets: Vec<Target>,
 }
 
+/// Answer to "what became of the publish with this idempotency key".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PublishOutcome {
+    /// How far it is.
+    pub state: KeyState,
+    /// If it is committed: the receipt, as a duplicate gets it.
+    pub result: Option<Receipt>,
+}
+
+/// How far a publish is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    /// A message is stored under the key.
+    Committed,
+    /// One is under way.
+    InFlight,
+    /// Neither: final once the publish's own time is up.
+    Absent,
+}
+
 /// One place a message went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {

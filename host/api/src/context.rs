@@ -11,6 +11,7 @@ use pointsman_api_types::Code;
 use pointsman_broker::view::{PageRequest, Precondition};
 use pointsman_broker::{Broker, Call, Error, Principal};
 use pointsman_model::limits;
+use pointsman_model::message::check_stored_idempotency_key;
 
 use crate::failure::Failure;
 use crate::query::{Query, number_in};
@@ -186,6 +187,10 @@ fn unknown(found: Option<Error>, failure: Failure) -> Failure {
 /// Refuses a name of the path that is no name, on every method.
 pub(crate) fn check_path(path: &[(&'static str, String)], reads: bool) -> Result<(), Failure> {
     for (part, value) in path {
+        if *part == "key" {
+            let checked = check_stored_idempotency_key(value);
+            checked.map_err(|reason| Failure::invalid("", format!("the idempotency key in the path: {reason}")))?;
+        }
         let fine = match *part {
             "tenant" | "topic" | "group" | "plugin" => pointsman_model::name::is_well_formed(value),
             "binding" => is_binding_name(value, reads),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pointsman_api_types::Code;
 use pointsman_api_types::publish::{BATCH_TYPE, FRAMES_TYPE, MessageInput, NDJSON_TYPE};
-use pointsman_model::message::{Invalid, NewMessage};
+use pointsman_model::message::{Invalid, NewMessage, check_idempotency_key};
 use pointsman_model::{QueueId, limits};
 
 use crate::failure::Failure;
@@ -70,14 +70,11 @@ pub(crate) fn describe(
     trace: Option<&str>,
     pointer: impl Fn() -> String,
 ) -> Result<NewMessage, Failure> {
-    let unsupported = [("idempotency_key", "idempotency keys", input.idempotency_key.is_some())];
-    for (field, what, given) in unsupported {
-        if given {
-            return Err(Failure::unsupported(format!("{}/{field}", pointer()), what));
-        }
-    }
     if input.topic.is_some() {
-        return Err(Failure::invalid(format!("{}/topic", pointer()), "only the messages of a transaction name a topic"));
+        return Err(Failure::invalid(
+            format!("{}/topic", pointer()),
+            "only the messages of a transaction name a topic",
+        ));
     }
     let forms = delay::Forms { delay_ms: input.delay_ms, delay_level: input.delay_level, deliver_at: input.deliver_at };
     let delay = forms.one(|field| format!("{}/{field}", pointer()))?;
@@ -91,6 +88,7 @@ pub(crate) fn describe(
         properties: input.properties.unwrap_or_default().0,
         delay,
         ttl_ms: input.ttl_ms.filter(|ttl| *ttl > 0),
+        idempotency_key: input.idempotency_key,
         priority: input.priority.unwrap_or(0),
         trace: trace.map(str::to_owned),
     };
@@ -98,6 +96,20 @@ pub(crate) fn describe(
         .validate()
         .map_err(|Invalid { field, reason }| Failure::invalid(format!("{}/{field}", pointer()), reason))?;
     Ok(message)
+}
+
+/// `Idempotency-Key`, checked.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+    let Some(key) = headers::text(headers, &headers::IDEMPOTENCY_KEY)? else { return Ok(None) };
+    check_idempotency_key(key).map_err(|reason| Failure::invalid("Idempotency-Key", reason))?;
+    Ok(Some(key))
+}
+
+/// Message i of many gets the key `{header}/{i}`, unless it has its own.
+pub(crate) fn number_key(header: Option<&str>, i: usize, message: &mut NewMessage) {
+    if let (Some(header), None) = (header, &message.idempotency_key) {
+        message.idempotency_key = Some(format!("{header}/{i}"));
+    }
 }
 
 /// Counts messages and payload bytes of one call against the limits of a batch.

@@ -48,6 +48,7 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!("/topics/{topic}/queues"), get(topics::queues)),
         (t!("/topics/{topic}/offsets"), get(topics::offsets)),
         (t!("/topics/{topic}/messages"), post(publish::publish).get(messages::list)),
+        (t!("/topics/{topic}/publishes/{key}"), get(publish::state)),
         (t!("/topics/{topic}/stream"), get(streams::topic)),
         (t!("/topics/{topic}/scheduled"), get(scheduled::list)),
         (t!("/scheduled/{id}"), get(scheduled::get).patch(scheduled::patch).delete(scheduled::delete)),
@@ -104,7 +105,7 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
 
 /// The name of a path parameter: a closed set too.
 pub(crate) fn part(name: &str) -> &'static str {
-    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "id"]
+    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "key", "id"]
         .into_iter()
         .find(|known| *known == name)
         .unwrap_or("")

@@ -66,6 +66,9 @@ pub(crate) struct Request {
     pub(crate) ack: Durability,
 }
 
+/// Something that is dropped once a request's records are applied or surely never are.
+pub(crate) type Held = Arc<dyn std::any::Any + Send + Sync>;
+
 /// A request that lies in an entry.
 pub(crate) struct Ticket {
     number: u64,
@@ -106,6 +109,20 @@ impl Batcher {
     pub(crate) fn submit(
         self: &Arc<Self>,
         request: Request,
+        body_bytes: usize,
+        write: impl FnOnce(&mut RecordWriter<'_>),
+    ) -> Result<Ticket, Error> {
+        self.submit_held(request, None, body_bytes, write)
+    }
+
+    /// The same, and keeps `hold` until the records are applied or surely never are.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub(crate) fn submit_held(
+        self: &Arc<Self>,
+        request: Request,
+        hold: Option<Held>,
         body_bytes: usize,
         write: impl FnOnce(&mut RecordWriter<'_>),
     ) -> Result<Ticket, Error> {
@@ -153,6 +170,7 @@ impl Batcher {
             deadline,
             reply,
             early: early_reply,
+            _hold: hold,
         });
         if queue.entries < ENTRIES_PIPELINED_MAX || queue.open.bytes() >= limits::ENTRY_BYTES_TARGET {
             self.propose(&mut queue);

@@ -1,7 +1,7 @@
 //! The broker itself: its shards, its judges, what it owns and how it stops.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) streams: Arc<StreamCount>,
     pub(crate) operator_token: Option<OperatorToken>,
     pub(crate) tickets: Tickets,
+    /// Publishes that were answered as duplicates.
+    pub(crate) duplicates: AtomicU64,
 }
 
 /// Streams that are open.
@@ -131,6 +133,7 @@ impl Broker {
             streams: Arc::default(),
             operator_token,
             tickets: Tickets::default(),
+            duplicates: AtomicU64::new(0),
         };
         let broker = Self { inner: Arc::new(inner) };
         broker.inner.tasks.spawn(tick(broker.inner.data.clone(), broker.inner.stop.clone()));
@@ -154,6 +157,12 @@ impl Broker {
             applied: shard.port.applied().borrow().0,
         };
         self.shards().map(health).collect()
+    }
+
+    /// Publishes that this node answered as duplicates since its start.
+    #[must_use]
+    pub fn duplicates(&self) -> u64 {
+        self.inner.duplicates.load(Ordering::Relaxed)
     }
 
     /// True until [`Self::shutdown`].

@@ -18,8 +18,9 @@ use pointsman_model::{
     BindingId, Generation, GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp,
     TopicId,
 };
+use pointsman_state_machine::command::DedupBy;
 use pointsman_state_machine::state::{
-    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction, TransactionState,
 };
 use pointsman_state_machine::{Outcome, State};
 use tokio::sync::{oneshot, watch};
@@ -270,6 +271,18 @@ pub trait Shard: Send + Sync + 'static {
         after: Option<(TopicId, QueueId, QueueOffset)>,
         max: usize,
     ) -> Result<Vec<Held>, ReadError>;
+
+    /// The message that a topic remembers under a key now, as of the last applied entry.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn remembered(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        by: DedupBy,
+        key: &str,
+    ) -> Result<Option<Remembered>, ReadError>;
 
     /// The bytes of an uploaded component.
     ///

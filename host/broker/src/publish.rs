@@ -6,6 +6,8 @@
 //! 3. The records go into an entry ([`mod@write`]); refused as stale they are decided again.
 //! 4. The outcomes become receipts.
 
+mod dedup;
+mod inflight;
 mod job;
 mod place;
 mod prepare;
@@ -15,18 +17,20 @@ mod topic;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use pointsman_model::message::NewMessage;
+use pointsman_model::message::{NewMessage, check_stored_idempotency_key};
 use pointsman_model::{Timestamp, limits};
-use pointsman_state_machine::command::Durability;
+use pointsman_state_machine::command::{DedupBy, Durability};
+use pointsman_state_machine::outcome::Duplicate;
 
 pub(crate) use topic::TopicRuntime;
 
 use crate::batcher::past_deadline;
 use crate::error::Error;
 use crate::ports::BoxFuture;
-use crate::view::{Publish, PublishReceipt};
+use crate::view::{Publish, PublishReceipt, PublishState};
 use crate::{Action, Broker, Call};
 use job::{Decided, Job};
 use receipt::Results;
@@ -52,6 +56,8 @@ impl Broker {
             (found.id, found.name.clone(), found.config.durability)
         };
         let dues = dues(&publish, home.shard.port.now(), self.inner.config.time_scale)?;
+        let runtime = home.shard.topic(topic_id);
+        let hold = runtime.in_flight().hold(topic_id, &publish.messages);
         let job = Arc::new(Job {
             tenant: home.tenant,
             topic: topic_id,
@@ -63,9 +69,44 @@ impl Broker {
             ack: publish.ack.unwrap_or(durability),
             born: self.inner.clock.wall(),
             deadline: call.deadline,
+            hold,
         });
-        let runtime = home.shard.topic(topic_id);
-        self.publish_job(&job, &runtime).await
+        let results = self.publish_job(&job, &runtime).await?;
+        let duplicates = results.iter().flatten().filter(|receipt| receipt.duplicate == Some(true)).count();
+        self.inner.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
+        Ok(results)
+    }
+
+    /// What became of a publish with this idempotency key, as of now. What is absent once the publish's own time is up
+    /// will never be stored.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`], [`Error::NoLeader`], a failed read.
+    pub async fn publish_state(
+        &self,
+        call: &Call,
+        tenant: &str,
+        topic: &str,
+        key: &str,
+    ) -> Result<PublishState, Error> {
+        self.authorize(call, tenant, Action::Publish(topic))?;
+        let (home, topic) = self.topic(tenant, topic)?;
+        let checked = check_stored_idempotency_key(key);
+        checked.map_err(|reason| Error::invalid("", format!("idempotency key: {reason}")))?;
+        let port = &home.shard.port;
+        port.leadership().ok_or(Error::NoLeader)?;
+        // First what is under way: what ends in between has its row then.
+        let in_flight = home.shard.topic(topic.id).in_flight().holds(topic.id, key);
+        Ok(match port.remembered(home.tenant, topic.id, DedupBy::Producer, key)? {
+            // Nobody may see a half message; its producer knows more than this.
+            Some(before) if before.is_half() => PublishState::InFlight,
+            Some(before) => {
+                let receipt = receipt::duplicate(&**port, home.tenant, &Duplicate::of(&before))?;
+                PublishState::Committed(receipt)
+            }
+            None if in_flight => PublishState::InFlight,
+            None => PublishState::Absent,
+        })
     }
 
     async fn publish_job(
@@ -79,7 +120,7 @@ impl Broker {
                 return Err(past_deadline());
             }
             let decided = runtime.decide(job, results.pending()).await?;
-            results.refuse(&decided)?;
+            results.settled_before(runtime.shard(), &decided)?;
             if job.ack == Durability::Quorum {
                 self.collect(runtime, job, decided, &mut results).await?;
             } else {
@@ -137,7 +178,7 @@ impl Broker {
     fn follow(self, runtime: Arc<TopicRuntime>, job: Arc<Job>, decided: Decided) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let mut results = Results::new(&job);
-            let refused = results.refuse(&decided);
+            let refused = results.settled_before(runtime.shard(), &decided);
             if let Err(error) = refused.and(self.collect(&runtime, &job, decided, &mut results).await) {
                 tracing::warn!(topic.name = %job.name, %error, "a publish answered early was not stored");
                 return;

@@ -1,5 +1,6 @@
 //! What a refusal of `apply`, a failed proposal or a failed read means to a caller.
 
+use pointsman_model::limits;
 use pointsman_state_machine::outcome::{Outcome, Refusal};
 
 use crate::error::Error;
@@ -21,6 +22,11 @@ impl From<Refusal> for Error {
             Refusal::AlreadyExists(name) => Self::AlreadyExists(format!("`{name}` exists already")),
             Refusal::InUse(users) => Self::InUse(users),
             Refusal::PreconditionFailed => Self::PreconditionFailed,
+            Refusal::IdempotencyMismatch => Self::IdempotencyMismatch,
+            Refusal::TooManyKeys => Self::QuotaExceeded(format!(
+                "the topic remembers {} dedup keys, and none of them may be forgotten yet",
+                limits::DEDUP_KEYS_MAX
+            )),
             Refusal::WrongSlot => Self::invalid("/slot", "the plugin is of another kind"),
             Refusal::AlreadyDelivered => Self::AlreadyDelivered,
             Refusal::NotScheduled => Self::MessageNotFound,

@@ -82,8 +82,22 @@ pub struct PublishReceipt {
     pub deliver_at: Option<Timestamp>,
     /// What the answer stands for.
     pub durability: Durability,
+    /// A message was stored under the same key before, and this is its receipt; `None` where the ack came too early to
+    /// know.
+    pub duplicate: Option<bool>,
     /// More than one target: all of them, the first included.
     pub targets: Vec<PublishTarget>,
+}
+
+/// What became of a publish with an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishState {
+    /// A message is stored under the key, and this is its receipt.
+    Committed(PublishReceipt),
+    /// A message with the key is under way.
+    InFlight,
+    /// Neither.
+    Absent,
 }
 
 /// One place a message went.

@@ -31,10 +31,10 @@ pub fn key_slot(ordering_key: &str) -> u16 {
 /// Names a dedup key in a topic's table: xxh3-128 of who named it and the key. Their keys never meet.
 ///
 /// # Panics
-/// If the key is longer than [`limits::IDEMPOTENCY_KEY_BYTES_MAX`].
+/// If the key is longer than [`limits::IDEMPOTENCY_KEY_STORED_BYTES_MAX`].
 #[must_use]
 pub fn dedup_hash(by: u8, key: &str) -> u128 {
-    let mut bytes = [0; 1 + limits::IDEMPOTENCY_KEY_BYTES_MAX];
+    let mut bytes = [0; 1 + limits::IDEMPOTENCY_KEY_STORED_BYTES_MAX];
     bytes[0] = by;
     bytes[1..=key.len()].copy_from_slice(key.as_bytes());
     xxh3_128(&bytes[..=key.len()])

@@ -143,6 +143,8 @@ pub const USERS_NAMED_MAX: usize = 10;
 pub const CHECK_BACKS_AT_ONCE_MAX: usize = 64;
 /// Time that a request of a check-back plugin has, from the name look-up to the last byte.
 pub const OUTSIDE_MS_MAX: u64 = 5_000;
+/// Longest idempotency key as it is stored: that of message i of many is `{key}/{i}`.
+pub const IDEMPOTENCY_KEY_STORED_BYTES_MAX: usize = IDEMPOTENCY_KEY_BYTES_MAX + 21;
 /// Live dedup keys of one topic; past it a message with a new key is refused. A key is never forgotten early.
 pub const DEDUP_KEYS_MAX: u64 = 10_000_000;
 /// Dedup keys of one list of those that are forgotten together.

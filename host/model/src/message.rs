@@ -27,6 +27,8 @@ pub struct NewMessage {
     pub delay: Option<Delay>,
     /// Time to live from the store time on; 0 or absent is none.
     pub ttl_ms: Option<u64>,
+    /// Stored once under this key, within the topic's window.
+    pub idempotency_key: Option<String>,
     /// 0 to 9.
     pub priority: u8,
     /// The caller's `traceparent`.
@@ -74,6 +76,9 @@ impl NewMessage {
         self.validate_properties()?;
         if let Some(delay) = self.delay {
             delay.validate().map_err(|reason| Invalid::new(delay.field(), reason))?;
+        }
+        if let Some(key) = &self.idempotency_key {
+            check_idempotency_key(key).map_err(|reason| Invalid::new("idempotency_key", reason))?;
         }
         if self.ttl_ms.is_some_and(|ttl| ttl > limits::TTL_MS_MAX) {
             return Err(Invalid::new("ttl_ms", format!("at most {} ms", limits::TTL_MS_MAX)));
@@ -123,6 +128,27 @@ pub fn check_tag(tag: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks an idempotency key as it is stored: that of one message of many has its place behind the caller's.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_stored_idempotency_key(key: &str) -> Result<(), String> {
+    check_visible(key, limits::IDEMPOTENCY_KEY_STORED_BYTES_MAX)
+}
+
+/// Checks an idempotency key: 1 to 256 visible ASCII characters.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_idempotency_key(key: &str) -> Result<(), String> {
+    check_visible(key, limits::IDEMPOTENCY_KEY_BYTES_MAX)
+}
+
+fn check_visible(key: &str, bytes_max: usize) -> Result<(), String> {
+    check_text(key, bytes_max)?;
+    if key.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err("visible ASCII characters only".into()) }
+}
+
 fn check_text(text: &str, bytes_max: usize) -> Result<(), String> {
     if text.is_empty() {
         return Err("must not be empty".into());
@@ -159,6 +185,12 @@ mod tests {
         }
         for (length, bad) in [(255, None), (256, None), (257, Some("ordering_key"))] {
             check(|m| m.ordering_key = Some("k".repeat(length)), bad);
+        }
+        for (length, bad) in [(0, Some("idempotency_key")), (255, None), (256, None), (257, Some("idempotency_key"))] {
+            check(|m| m.idempotency_key = Some("k".repeat(length)), bad);
+        }
+        for bad in ["a b", "\t", "é"] {
+            check(|m| m.idempotency_key = Some(bad.into()), Some("idempotency_key"));
         }
         for (count, bad) in [(63, None), (64, None), (65, Some("properties"))] {
             check(|m| m.properties = (0..count).map(|i| (format!("p{i}"), String::new())).collect(), bad);

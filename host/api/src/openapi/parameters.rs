@@ -72,6 +72,12 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         "`return=minimal` leaves out the results of accepted messages.",
         r#"{"type":"string"}"#,
     ),
+    parameter(
+        "Idempotency-Key",
+        "header",
+        "Stores a message once within the topic's window; message i of many gets `{key}/{i}` unless it has its own.",
+        r#"{"type":"string","minLength":1,"maxLength":256,"pattern":"^[!-~]+$"}"#,
+    ),
     parameter("traceparent", "header", "Stored with the message (W3C Trace Context).", r#"{"type":"string"}"#),
     parameter(
         "Pm-Timeout-Ms",

@@ -31,6 +31,7 @@ pub(super) fn all() -> Map<String, Value> {
         publish::MessageInput<'static>,
         publish::Receipt,
         publish::PublishAnswer,
+        publish::PublishOutcome,
         scheduled::ScheduledInput,
         lease::LeaseInput,
         lease::Leases,

@@ -9,19 +9,17 @@ use pointsman_model::{QueueId, limits};
 use super::batch::BYTES_TYPE;
 use super::delay::Forms;
 use crate::failure::Failure;
-use crate::headers::{self, IDEMPOTENCY_KEY, PROPERTY_PREFIX, title_case, utf8};
+use crate::headers::{self, PROPERTY_PREFIX, title_case, utf8};
 use crate::query::number_in;
 
 /// The message.
 pub(crate) fn parse(headers: &HeaderMap, body: Bytes, trace: Option<&str>) -> Result<NewMessage, Failure> {
-    if headers.contains_key(IDEMPOTENCY_KEY) {
-        return Err(Failure::unsupported("Idempotency-Key", "idempotency keys"));
-    }
     let content_type = headers::text(headers, &header::CONTENT_TYPE)?.map_or(BYTES_TYPE, |kind| kind);
     let mut message = NewMessage {
         content_type: Some(content_type.to_owned()),
         body,
         trace: trace.map(str::to_owned),
+        idempotency_key: super::idempotency_key(headers)?.map(str::to_owned),
         ..NewMessage::default()
     };
     let mut forms = Forms::default();

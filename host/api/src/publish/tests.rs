@@ -54,7 +54,7 @@ fn payloads_without_escapes_are_slices_of_the_body() {
 fn every_field_arrives() {
     let messages = batch(
         r#"{"messages":[{"data":"x","tag":"t","keys":["a","b"],"ordering_key":"o","queue":3.0,
-        "properties":{"z":"1","a":"2","n":null},"delay_ms":7.0,"ttl_ms":5,"priority":9},{"data":"y","tag":null,"ttl_ms":0}]}"#,
+        "properties":{"z":"1","a":"2","n":null},"delay_ms":7.0,"ttl_ms":5,"priority":9,"idempotency_key":"i"},{"data":"y","tag":null,"ttl_ms":0}]}"#,
     )
     .expect("parses");
     let expected = NewMessage {
@@ -67,6 +67,7 @@ fn every_field_arrives() {
         properties: vec![("z".into(), "1".into()), ("a".into(), "2".into())],
         delay: Some(Delay::After(7)),
         ttl_ms: Some(5),
+        idempotency_key: Some("i".into()),
         priority: 9,
         trace: None,
     };
@@ -104,7 +105,10 @@ fn a_bad_message_refuses_the_batch_with_its_pointer() {
     check_batch(r#"{"data":1,"deliver_at":"tomorrow"}"#, InvalidRequest, "/messages/1/deliver_at");
     let two = r#"{"data":1,"deliver_at":"2030-01-01T00:00:00Z","delay_ms":0}"#;
     check_batch(two, InvalidRequest, "/messages/1/deliver_at");
-    check_batch(r#"{"data":1,"idempotency_key":"k"}"#, InvalidRequest, "/messages/1/idempotency_key");
+    for bad in ["", "a b", "é", &"k".repeat(257)] {
+        let message = format!("{{\"data\":1,\"idempotency_key\":\"{bad}\"}}");
+        check_batch(&message, InvalidRequest, "/messages/1/idempotency_key");
+    }
     // The body, the list and the message are three levels: 61 more are allowed.
     let nested = |depth| format!("{{\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
     check_batch(&nested(62), TooDeep, &format!("/messages/1/data{}", "/0".repeat(61)));
@@ -211,7 +215,9 @@ fn bad_headers_are_named() {
         ("pm-delay-level", b"0", "Pm-Delay-Level"),
         ("pm-delay-level", b"19", "Pm-Delay-Level"),
         ("pm-deliver-at", b"x", "Pm-Deliver-At"),
-        ("idempotency-key", b"k", "Idempotency-Key"),
+        ("idempotency-key", b"", "Idempotency-Key"),
+        ("idempotency-key", b"a b", "Idempotency-Key"),
+        ("idempotency-key", &[b'k'; 257], "Idempotency-Key"),
     ] {
         assert_eq!(raw_of(&[(name, value)]), Err((Code::InvalidRequest, pointer.to_owned())), "{name}");
     }

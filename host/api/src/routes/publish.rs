@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
-use pointsman_api_types::publish::{AckedDurability, NDJSON_TYPE, Receipt, Target};
+use pointsman_api_types::publish::{AckedDurability, KeyState, NDJSON_TYPE, PublishOutcome, Receipt, Target};
 use pointsman_api_types::{Decimal, Time};
 use pointsman_broker::Error;
 use pointsman_broker::command::Durability;
-use pointsman_broker::view::{Publish, PublishReceipt};
+use pointsman_broker::view::{Publish, PublishReceipt, PublishState};
 use pointsman_model::message::NewMessage;
 
 mod stream;
@@ -18,7 +18,7 @@ use crate::body::{self, Cap};
 use crate::context::Cx;
 use crate::failure::Failure;
 use crate::publish::pieces::Cut;
-use crate::publish::{Shape, batch, frames, raw, shape, trace};
+use crate::publish::{Shape, batch, frames, idempotency_key, number_key, raw, shape, trace};
 use crate::{answer, headers, json};
 
 type Results = Vec<Result<PublishReceipt, Error>>;
@@ -83,17 +83,29 @@ async fn messages(cx: &Cx, body: Body, shape: Shape) -> Result<Vec<NewMessage>, 
     if let Shape::Unsupported(kind) = shape {
         return Err(Failure::unsupported("Content-Type", kind));
     }
-    if cx.headers.contains_key(headers::IDEMPOTENCY_KEY) {
-        return Err(Failure::unsupported("Idempotency-Key", "idempotency keys"));
-    }
+    let key = idempotency_key(&cx.headers)?;
     let cap = if shape == Shape::Raw { Cap::MESSAGE } else { Cap::PUBLISH };
     let bytes = body::read(&cx.app.bodies, &cx.headers, body, cap).await?;
     let trace = trace(&cx.headers);
-    match shape {
-        Shape::Batch => batch::parse(&bytes, trace.as_deref()),
-        Shape::Frames => frames::parse(bytes, trace.as_deref()),
-        _ => raw::parse(&cx.headers, bytes, trace.as_deref()).map(|message| vec![message]),
-    }
+    let mut messages = match shape {
+        Shape::Batch => batch::parse(&bytes, trace.as_deref())?,
+        Shape::Frames => frames::parse(bytes, trace.as_deref())?,
+        _ => return raw::parse(&cx.headers, bytes, trace.as_deref()).map(|message| vec![message]),
+    };
+    messages.iter_mut().enumerate().for_each(|(i, message)| number_key(key, i, message));
+    Ok(messages)
+}
+
+/// What became of a publish with an idempotency key.
+pub(crate) async fn state(cx: Cx) -> Result<Response, Failure> {
+    cx.json_query(&[]).await?;
+    let (broker, tenant, topic) = (&cx.app.broker, cx.tenant(), cx.path("topic"));
+    let (state, result) = match broker.publish_state(&cx.call, tenant, topic, cx.path("key")).await? {
+        PublishState::Committed(receipt) => (KeyState::Committed, Some(shown(receipt))),
+        PublishState::InFlight => (KeyState::InFlight, None),
+        PublishState::Absent => (KeyState::Absent, None),
+    };
+    answer::json(StatusCode::OK, &PublishOutcome { state, result })
 }
 
 fn acked(durability: Durability) -> AckedDurability {
@@ -104,9 +116,13 @@ fn acked(durability: Durability) -> AckedDurability {
     }
 }
 
-/// 202 stands for less than the full durability.
+/// 202 stands for less than the full durability, 200 for a duplicate.
 fn status(receipt: &PublishReceipt) -> StatusCode {
-    if receipt.durability == Durability::Quorum { StatusCode::CREATED } else { StatusCode::ACCEPTED }
+    match (receipt.duplicate, receipt.durability) {
+        (Some(true), _) => StatusCode::OK,
+        (_, Durability::Quorum) => StatusCode::CREATED,
+        (_, Durability::Leader | Durability::None) => StatusCode::ACCEPTED,
+    }
 }
 
 fn shown(receipt: PublishReceipt) -> Receipt {
@@ -117,7 +133,7 @@ fn shown(receipt: PublishReceipt) -> Receipt {
         offset: receipt.offset.map(|offset| Decimal(offset.0)),
         stored_at: receipt.stored_at.map(|at| Time(at.0)),
         deliver_at: receipt.deliver_at.map(|at| Time(at.0)),
-        duplicate: (receipt.durability == Durability::Quorum).then_some(false),
+        duplicate: receipt.duplicate,
         durability: acked(receipt.durability),
         targets: receipt
             .targets
@@ -213,8 +229,14 @@ fn write_result(out: &mut Vec<u8>, index: usize, result: Result<PublishReceipt, 
                 json::raw(out, ",\"deliver_at\":");
                 json::time(out, at);
             }
-            let full = receipt.durability == Durability::Quorum;
-            json::raw(out, if full { ",\"duplicate\":false" } else { ",\"duplicate\":null" });
+            json::raw(
+                out,
+                match receipt.duplicate {
+                    Some(true) => ",\"duplicate\":true",
+                    Some(false) => ",\"duplicate\":false",
+                    None => ",\"duplicate\":null",
+                },
+            );
             json::raw(out, ",\"durability\":");
             write_serde(out, &acked(receipt.durability))?;
             if !receipt.targets.is_empty() {

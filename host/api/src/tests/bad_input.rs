@@ -40,7 +40,7 @@ async fn publishing() {
         (&[("pm-delay-ms", "5"), ("pm-delay-level", "5")], "x", (400, "invalid-request", "Pm-Delay-Level")),
         (&[BATCH, ("pm-tag", "x")], r#"{"messages":[{"data":1}]}"#, (400, "invalid-request", "Pm-Tag")),
         (
-            &[BATCH, ("idempotency-key", "k")],
+            &[BATCH, ("idempotency-key", "a b")],
             r#"{"messages":[{"data":1}]}"#,
             (400, "invalid-request", "Idempotency-Key"),
         ),
@@ -56,7 +56,7 @@ async fn publishing() {
         (&[("pm-tag", "a"), ("pm-tag", "b")], "x", (400, "invalid-request", "Pm-Tag")),
         (&[("pm-tag", "a|b")], "x", (400, "invalid-request", "Pm-Tag")),
         (&[("pm-delay-ms", "31536000001")], "x", (400, "invalid-request", "Pm-Delay-Ms")),
-        (&[("idempotency-key", "k")], "x", (400, "invalid-request", "Idempotency-Key")),
+        (&[("idempotency-key", "")], "x", (400, "invalid-request", "Idempotency-Key")),
         (&[("pm-timeout-ms", "60001")], "x", (400, "invalid-request", "Pm-Timeout-Ms")),
         (&[("pm-timeout-ms", "0")], "x", (400, "invalid-request", "Pm-Timeout-Ms")),
         (&[("content-type", "application/cloudevents+json")], "{}", (400, "invalid-request", "Content-Type")),

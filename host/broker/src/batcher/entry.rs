@@ -10,7 +10,7 @@ use pointsman_state_machine::command::Durability;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::{Answer, Early};
+use super::{Answer, Early, Held};
 use crate::error::Error;
 
 /// Smallest buffer of an entry.
@@ -25,6 +25,7 @@ pub(super) struct Waiter {
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
     pub(super) early: Option<(Durability, oneshot::Sender<Result<Early, Error>>)>,
+    pub(super) _hold: Option<Held>,
 }
 
 /// An entry in the making.

@@ -3,13 +3,13 @@
 use pointsman_model::{QueueId, Timestamp};
 use pointsman_state_machine::command::{Expect, Slot};
 
+use crate::Error;
 use crate::testing::FakePlugin;
 use crate::testing::fixture::{Fixture, TENANT, binding_settings, bodies, call, group_settings, message, tagged};
 use crate::view::{
     FilterSpec, Lag, Lease, LeaseRequest, PageRequest, SeekRequest, SeekTo, SettleOp, SettleRequest, SettleStatus,
     Sought,
 };
-use crate::Error;
 
 fn item(lease: &Lease, op: SettleOp) -> SettleRequest {
     SettleRequest { receipt: lease.receipt.clone(), op, delay_ms: None, lease_ms: None, reason: None }

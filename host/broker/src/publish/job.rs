@@ -1,12 +1,15 @@
 //! One publish call on its way, and where its messages go.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pointsman_model::message::NewMessage;
 use pointsman_model::{Generation, Name, QueueId, TenantId, Timestamp, TopicId};
 use pointsman_state_machine::command::{Durability, Judged, Placement, Source};
+use pointsman_state_machine::outcome::Duplicate;
 
+use super::inflight::Hold;
 use crate::batcher::Ticket;
 use crate::error::Error;
 
@@ -24,6 +27,8 @@ pub(super) struct Job {
     pub(super) ack: Durability,
     pub(super) born: Timestamp,
     pub(super) deadline: Instant,
+    /// Its idempotency keys, which are under way as long as this is.
+    pub(super) hold: Option<Arc<Hold>>,
 }
 
 impl Job {
@@ -45,6 +50,7 @@ impl Job {
             ack,
             born: self.born,
             deadline: self.deadline,
+            hold: self.hold.clone(),
         }
     }
 }
@@ -58,24 +64,64 @@ pub(super) struct Placed {
     pub(super) placement: Placement,
     /// The selector that was asked.
     pub(super) judged: Option<Judged>,
+    /// Under which key it is stored once.
+    pub(super) key: Key,
+    /// The dedup that was asked.
+    pub(super) named_by: Option<Judged>,
+}
+
+/// Under which key a message is stored once, and for how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Key {
+    /// Under none.
+    #[default]
+    None,
+    /// Its producer's.
+    Producer { window_ms: u64 },
+    /// The one its topic's plugin named.
+    Plugin { key: String, window_ms: u64 },
 }
 
 impl Placed {
     /// A message that needed no judge.
     pub(super) fn by_rule(message: usize, spot: Spot, placement: Placement) -> Self {
-        Self { message, spots: Ok(Spots::One(spot)), placement, judged: None }
+        Self { message, spots: Ok(Spots::One(spot)), placement, judged: None, key: Key::None, named_by: None }
+    }
+
+    /// A message that goes nowhere, before it is said why.
+    pub(super) fn by_none(message: usize) -> Self {
+        let (spots, placement) = (Ok(Spots::Many(Vec::new())), Placement::default());
+        Self { message, spots, placement, judged: None, key: Key::None, named_by: None }
     }
 
     pub(super) fn refused(message: usize, error: Error) -> Self {
-        Self { message, spots: Err(error), placement: Placement::default(), judged: None }
+        Self { spots: Err(error), ..Self::by_none(message) }
     }
 
-    /// Its places; none if it is refused.
+    /// With its producer's key, if it has one and the topic a window.
+    pub(super) fn keyed(mut self, message: &NewMessage, window_ms: u64) -> Self {
+        if message.idempotency_key.is_some() && window_ms > 0 {
+            self.key = Key::Producer { window_ms };
+        }
+        self
+    }
+
+    /// Decided as of this generation of its own topic.
+    pub(super) fn fenced(mut self, generation: Generation) -> Self {
+        if let Ok(Spots::One(spot)) = &mut self.spots
+            && spot.source.is_none()
+        {
+            spot.generation = generation;
+        }
+        self
+    }
+
+    /// Its places; none if it is refused, or stored already.
     pub(super) fn spots(&self) -> &[Spot] {
         match &self.spots {
             Ok(Spots::One(spot)) => std::slice::from_ref(spot),
             Ok(Spots::Many(spots)) => spots,
-            Err(_) => &[],
+            Ok(Spots::Stored(_)) | Err(_) => &[],
         }
     }
 }
@@ -84,6 +130,8 @@ impl Placed {
 pub(super) enum Spots {
     One(Spot),
     Many(Vec<Spot>),
+    /// It is stored already, and not proposed.
+    Stored(Duplicate),
 }
 
 /// One place: a queue of a topic.

@@ -125,6 +125,8 @@ impl Broker {
         drop(state);
         let born = self.inner.clock.wall();
         let jobs = gathered.into_iter().map(|(id, name, messages)| {
+            let runtime = home.shard.topic(id);
+            let hold = runtime.in_flight().hold(id, &messages);
             let job = Job {
                 tenant: home.tenant,
                 topic: id,
@@ -136,8 +138,9 @@ impl Broker {
                 ack: Durability::Quorum,
                 born,
                 deadline: call.deadline,
+                hold,
             };
-            (Arc::new(job), home.shard.topic(id))
+            (Arc::new(job), runtime)
         });
         Ok(Halves {
             jobs: jobs.collect(),
@@ -199,7 +202,8 @@ fn submit(
         delays,
     };
     let request = Request { tenant: home.tenant, term, deadline, ack: Durability::Quorum };
-    home.shard.parts.batcher.submit(request, bytes, |writer| {
+    let holds: Vec<_> = halves.jobs.iter().filter_map(|(job, _)| job.hold.clone()).collect();
+    home.shard.parts.batcher.submit_held(request, Some(Arc::new(holds)), bytes, |writer| {
         let mut half = Half::new(meta);
         for (at, (job, placed)) in parts.iter().enumerate() {
             write(writer, job, placed, at + 1 < parts.len(), Some(&mut half));

@@ -1,10 +1,10 @@
 //! What became of each message of a call.
 
-use pointsman_model::{MessageId, Ordinal};
+use pointsman_model::{LogIndex, MessageId, Ordinal, TenantId};
 use pointsman_state_machine::command::Durability;
-use pointsman_state_machine::outcome::{Outcome, Published, Refusal};
+use pointsman_state_machine::outcome::{Duplicate, Outcome, Published, Refusal};
 
-use super::job::{Decided, Job, Placed, Spot};
+use super::job::{Decided, Job, Placed, Spot, Spots};
 use crate::batcher::{Answer, Early};
 use crate::error::Error;
 use crate::lookup::id_at;
@@ -31,18 +31,18 @@ impl<'a> Results<'a> {
         self.results.iter().all(Option::is_some)
     }
 
-    /// Notes what was refused before it was proposed.
+    /// Notes what was refused before it was proposed, or found to be stored already.
     ///
     /// # Errors
     /// The first refusal, if the job is atomic.
-    pub(super) fn refuse(&mut self, decided: &Decided) -> Result<(), Error> {
+    pub(super) fn settled_before(&mut self, shard: &dyn Shard, decided: &Decided) -> Result<(), Error> {
         for placed in &decided.placed {
-            if let Err(error) = &placed.spots {
-                if self.job.atomic {
-                    return Err(error.clone());
-                }
-                self.results[placed.message] = Some(Err(error.clone()));
-            }
+            self.results[placed.message] = match &placed.spots {
+                Ok(Spots::One(_) | Spots::Many(_)) => continue,
+                Ok(Spots::Stored(before)) => Some(duplicate(shard, self.job.tenant, before)),
+                Err(error) if self.job.atomic => return Err(error.clone()),
+                Err(error) => Some(Err(error.clone())),
+            };
         }
         Ok(())
     }
@@ -67,7 +67,7 @@ impl<'a> Results<'a> {
             return if matches!(refusal, Refusal::Stale(_)) { Ok(()) } else { Err(Error::from(refusal.clone())) };
         }
         let mut outcomes = answer.outcomes();
-        for placed in placed.iter().filter(|placed| placed.spots.is_ok()) {
+        for placed in placed.iter().filter(|placed| !placed.spots().is_empty()) {
             let (own, rest) = outcomes.split_at_checked(placed.spots().len()).unwrap_or_default();
             outcomes = rest;
             self.results[placed.message] = self.result(shard, placed, own);
@@ -89,7 +89,11 @@ impl<'a> Results<'a> {
         if let Some(Outcome::Parked(parked)) = outcomes.first() {
             let mut receipt = self.receipt(placed, id_at(shard.id(), parked.place));
             receipt.durability = Durability::Quorum;
+            receipt.duplicate = Some(false);
             return Some(Ok(receipt));
+        }
+        if let Some(Outcome::Duplicate(before)) = outcomes.first() {
+            return Some(duplicate(shard, self.job.tenant, before));
         }
         let published: Vec<Published> = outcomes.iter().filter_map(published).collect();
         let Some(first) = published.first() else {
@@ -100,6 +104,7 @@ impl<'a> Results<'a> {
         receipt.offset = Some(first.offset);
         receipt.stored_at = Some(first.stored_at);
         receipt.durability = Durability::Quorum;
+        receipt.duplicate = Some(false);
         for (target, published) in receipt.targets.iter_mut().zip(&published) {
             target.offset = Some(published.offset);
         }
@@ -122,7 +127,7 @@ impl<'a> Results<'a> {
         };
         let (term, index) = early.place;
         let mut record = early.records.start;
-        for placed in placed.iter().filter(|placed| placed.spots.is_ok()) {
+        for placed in placed.iter().filter(|placed| !placed.spots().is_empty()) {
             let ordinal = Ordinal(record as u16);
             let id = MessageId { shard: shard.id(), term, index, ordinal };
             self.results[placed.message] = Some(Ok(self.receipt(placed, id)));
@@ -145,6 +150,7 @@ impl<'a> Results<'a> {
             stored_at: None,
             deliver_at,
             durability: self.job.ack,
+            duplicate: None,
             targets: if spots.len() > 1 { spots.iter().map(target).collect() } else { Vec::new() },
         }
     }
@@ -154,7 +160,7 @@ impl<'a> Results<'a> {
         if self.job.atomic || self.results.iter().all(Option::is_none) {
             return Err(error.clone());
         }
-        for placed in placed.iter().filter(|placed| placed.spots.is_ok()) {
+        for placed in placed.iter().filter(|placed| !placed.spots().is_empty()) {
             self.results[placed.message] = Some(Err(error.clone()));
         }
         Ok(())
@@ -175,6 +181,30 @@ impl<'a> Results<'a> {
         let missing = || Err(Error::Internal("a message without a result".into()));
         self.results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
     }
+}
+
+/// The receipt of a message that is stored already: the one it is a duplicate of.
+///
+/// # Errors
+/// A failed read.
+pub(super) fn duplicate(shard: &dyn Shard, tenant: TenantId, before: &Duplicate) -> Result<PublishReceipt, Error> {
+    let place = before.place;
+    let parked = match before.at {
+        Some(_) => None,
+        None => shard.parked(tenant, LogIndex(place.index), Ordinal(place.ordinal))?,
+    };
+    let topic = shard.state().topics.get(&before.topic).map(|topic| topic.name.to_string());
+    Ok(PublishReceipt {
+        id: Some(id_at(shard.id(), place)),
+        topic: topic.unwrap_or_default(),
+        queue: before.at.map(|(queue, _)| queue),
+        offset: before.at.map(|(_, offset)| offset),
+        stored_at: before.at.map(|_| before.stored_at),
+        deliver_at: parked.and_then(|parked| parked.deliver_at()),
+        durability: Durability::Quorum,
+        duplicate: Some(true),
+        targets: Vec::new(),
+    })
 }
 
 fn published(outcome: &Outcome) -> Option<Published> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use pointsman_model::judge::{Context, Failure, OnFailure, QueueStat, Target, Verdict};
-use pointsman_model::{Generation, QueueId, Term};
+use pointsman_model::{Generation, QueueId};
 use pointsman_state_machine::State;
 use pointsman_state_machine::command::{Judged, Placement, Source};
-use pointsman_state_machine::state::Binding;
+use pointsman_state_machine::state::{Binding, Topic};
 
 use super::job::{Job, Placed, Spot, Spots};
 use super::place::{Placer, by_slot};
@@ -20,7 +20,6 @@ use crate::ports::Judge;
 pub(super) struct Selector {
     pub(super) binding: Binding,
     pub(super) generation: Generation,
-    pub(super) term: Term,
     /// Larger messages are refused, unasked.
     body_bytes_max: u32,
     context: Context,
@@ -42,34 +41,30 @@ pub(super) type Say = Verdict<Vec<Target>>;
 
 impl TopicRuntime {
     /// The selector that is bound now.
-    pub(super) fn selector(&self) -> Result<Option<Selector>, Error> {
-        let Some(term) = self.parts.port.leadership() else { return Err(Error::NoLeader) };
-        let state = self.parts.port.state();
-        let Some(topic) = state.topics.get(&self.id) else { return Ok(None) };
-        let Some(binding) = state.selector(self.id) else { return Ok(None) };
+    pub(super) fn selector(&self, state: &State, topic: &Topic) -> Option<Selector> {
+        let binding = state.selector(self.id)?;
         let stat = |queue| {
             let ends = state.ends(self.id, QueueId(queue));
             QueueStat { queue: QueueId(queue), messages: ends.latest - ends.earliest }
         };
         let context = Context { attempt_limit: 0, queues: (0..topic.queues()).map(stat).collect() };
-        Ok(Some(Selector {
+        Some(Selector {
             binding: binding.clone(),
             generation: topic.generation,
-            term,
             body_bytes_max: topic.config.max_message_bytes,
             context,
             destinations: Vec::new(),
-        }))
+        })
     }
 
     /// Asks the selector about every message that needs it, in order: one call for as many as fit.
     pub(super) async fn ask(
         &self,
         selector: &mut Selector,
-        messages: Vec<(&Arc<Job>, usize)>,
+        messages: &[(&Arc<Job>, usize)],
     ) -> Vec<Result<Say, String>> {
         let judge = self.parts.bench.judge(&self.parts.port, &selector.binding).await;
-        let needy: Vec<_> = messages.into_iter().filter(|(job, i)| selector.places(job, *i)).collect();
+        let needy: Vec<_> = messages.iter().filter(|(job, i)| selector.places(job, *i)).collect();
         let judge = match judge {
             Ok(judge) => judge,
             Err(words) => return needy.iter().map(|_| Err(words.clone())).collect(),
@@ -83,7 +78,7 @@ impl TopicRuntime {
             let mut taken = 0;
             while taken < rest.len() && !columns.is_full() {
                 let (job, i) = rest[taken];
-                columns.push(&Facts::new_message(job.name.as_str(), &job.messages[i], job.born, now));
+                columns.push(&Facts::new_message(job.name.as_str(), &job.messages[*i], job.born, now));
                 taken += 1;
             }
             let (n, columns) = columns.finish();
@@ -114,12 +109,8 @@ impl TopicRuntime {
             }
             Ok(Verdict::Answer(targets)) => match self.spots(state, selector, job, i, &targets) {
                 Ok(spots) => {
-                    return Placed {
-                        message: i,
-                        spots: Ok(spots),
-                        placement: Placement::Selector,
-                        judged: Some(judged),
-                    };
+                    let (spots, placement) = (Ok(spots), Placement::Selector);
+                    return Placed { spots, placement, judged: Some(judged), ..Placed::by_none(i) };
                 }
                 Err(words) => (words, false),
             },
@@ -128,12 +119,11 @@ impl TopicRuntime {
             Err(words) => (words, true),
         };
         let words = format!("`{}`: {words}", selector.binding.name);
-        let mut placed = match (refuses, unavailable) {
+        let placed = match (refuses, unavailable) {
             (true, true) => Placed::refused(i, Error::PluginUnavailable(words)),
             (true, false) => Placed::refused(i, Error::PluginRejected(words)),
             (false, _) => placer.fall_back(i, &job.messages[i]),
         };
-        placed = fenced(placed, Some(selector));
         Placed { judged: Some(judged), ..placed }
     }
 
@@ -176,14 +166,6 @@ impl TopicRuntime {
             many => Ok(Spots::Many(many.iter().map(spot).collect::<Result<_, String>>()?)),
         }
     }
-}
-
-/// Fenced by what the selector was asked under, also where it gave no answer.
-pub(super) fn fenced(mut placed: Placed, selector: Option<&Selector>) -> Placed {
-    if let (Ok(Spots::One(spot)), Some(selector)) = (&mut placed.spots, selector) {
-        spot.generation = selector.generation;
-    }
-    placed
 }
 
 /// Keeps targets within what the plan declares.

@@ -10,14 +10,16 @@ use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use pointsman_model::{TopicId, limits};
+use pointsman_model::{Generation, Term, TopicId, limits};
 use pointsman_state_machine::State;
-use pointsman_state_machine::state::Topic;
+use pointsman_state_machine::state::{Binding, Topic};
 use tokio::sync::oneshot;
 
+use super::dedup::{Named, is_asked, keyed_by};
+use super::inflight::InFlight;
 use super::job::{Decided, Job, Placed};
 use super::place::Placer;
-use super::selector::{Say, Selector, fenced};
+use super::selector::{Say, Selector};
 use super::write::submit;
 use crate::batcher::{Batcher, past_deadline};
 use crate::error::Error;
@@ -31,6 +33,7 @@ pub(crate) struct TopicRuntime {
     pub(super) parts: ShardParts,
     round_robin: AtomicU32,
     waiting: Mutex<Waiting>,
+    in_flight: Arc<InFlight>,
 }
 
 #[derive(Default)]
@@ -50,7 +53,7 @@ struct Item {
 
 impl TopicRuntime {
     pub(crate) fn new(id: TopicId, parts: ShardParts) -> Self {
-        Self { id, parts, round_robin: AtomicU32::new(0), waiting: Mutex::default() }
+        Self { id, parts, round_robin: AtomicU32::new(0), waiting: Mutex::default(), in_flight: Arc::default() }
     }
 
     pub(super) fn batcher(&self) -> &Arc<Batcher> {
@@ -61,12 +64,28 @@ impl TopicRuntime {
         &self.parts.timers
     }
 
+    /// Idempotency keys under way.
+    pub(super) fn in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight
+    }
+
     pub(super) fn shard(&self) -> &dyn Shard {
         &*self.parts.port
     }
 
     /// Places some messages of a job and puts their records into entries.
-    pub(super) async fn decide(self: &Arc<Self>, job: &Arc<Job>, which: Vec<usize>) -> Result<Decided, Error> {
+    pub(super) async fn decide(self: &Arc<Self>, job: &Arc<Job>, mut which: Vec<usize>) -> Result<Decided, Error> {
+        let known = self.known(job, &mut which)?;
+        if which.is_empty() || (job.atomic && known.iter().any(|placed| placed.spots.is_err())) {
+            return Ok(Decided { placed: known, tickets: Vec::new() });
+        }
+        let mut decided = self.decide_new(job, which).await?;
+        // Behind those that have records, which the tickets count.
+        decided.placed.extend(known);
+        Ok(decided)
+    }
+
+    async fn decide_new(self: &Arc<Self>, job: &Arc<Job>, which: Vec<usize>) -> Result<Decided, Error> {
         let answer = {
             let mut waiting = self.waiting.lock();
             if !waiting.worker
@@ -96,12 +115,17 @@ impl TopicRuntime {
         answer.await.unwrap_or(Err(Error::Draining))
     }
 
-    /// The places of messages if none of them needs the selector.
+    /// The places of messages if none of them needs a plugin.
     fn place_by_rule(&self, job: &Job, which: &[usize]) -> Result<Option<Vec<Placed>>, Error> {
         let state = self.parts.port.state();
         let topic = self.topic_of(&state, job)?;
         let placer = self.placer(&state, topic);
-        Ok(which.iter().map(|i| placer.place(*i, &job.messages[*i])).collect())
+        let asks = state.dedup(self.id).is_some();
+        let place = |i: &usize| {
+            let placed = placer.place(*i, &job.messages[*i]).filter(|_| !asks || !is_asked(job, *i))?;
+            Some(placed.keyed(&job.messages[*i], topic.config.dedup_window_ms))
+        };
+        Ok(which.iter().map(place).collect())
     }
 
     fn topic_of<'a>(&self, state: &'a State, job: &Job) -> Result<&'a Topic, Error> {
@@ -136,56 +160,93 @@ impl TopicRuntime {
         for item in late {
             let _ = item.reply.send(Err(past_deadline()));
         }
-        let says = match self.selector() {
-            Ok(Some(mut selector)) => {
-                let messages = items.iter().flat_map(|item| item.which.iter().map(|i| (&item.job, *i)));
-                let says = self.ask(&mut selector, messages.collect()).await;
-                Some((selector, says))
-            }
-            Ok(None) => None,
+        let mut moment = match self.moment() {
+            Ok(moment) => moment,
             Err(error) => {
                 items.into_iter().for_each(|item| drop(item.reply.send(Err(error.clone()))));
                 return;
             }
         };
-        let mut says = says.map(|(selector, says)| (selector, says.into_iter()));
+        let messages = items.iter().flat_map(|item| item.which.iter().map(|i| (&item.job, *i)));
+        let messages: Vec<_> = messages.collect();
+        let named = match &moment.dedup {
+            Some(binding) => self.name_keys(binding, &messages).await,
+            None => Vec::new(),
+        };
+        let says = match &mut moment.selector {
+            Some(selector) => self.ask(selector, &messages).await,
+            None => Vec::new(),
+        };
+        drop(messages);
+        let mut answers = Answers { named: named.into_iter(), says: says.into_iter() };
         for item in items {
-            let decided = self.place(&item, says.as_mut().map(|(selector, says)| (&*selector, says)));
-            // Decided as of then: refused in another term, and stale under another generation.
-            let term = says.as_ref().map_or_else(|| self.parts.port.leadership(), |(selector, _)| Some(selector.term));
-            let decided =
-                decided.and_then(|placed| submit(self.batcher(), term.ok_or(Error::NoLeader)?, &item.job, placed));
+            // Decided as of the moment: refused in another term, and stale under another generation.
+            let decided = self.place(&item, &moment, &mut answers);
+            let decided = decided.and_then(|placed| submit(self.batcher(), moment.term, &item.job, placed));
             // A caller that went away needs no answer; its records are in the log all the same.
             let _ = item.reply.send(decided);
         }
     }
 
-    /// Places the messages of an item by rule and by what the selector said.
-    fn place(
-        &self,
-        item: &Item,
-        mut says: Option<(&Selector, &mut std::vec::IntoIter<Result<Say, String>>)>,
-    ) -> Result<Vec<Placed>, Error> {
+    /// What judges now.
+    fn moment(&self) -> Result<Moment, Error> {
+        let term = self.parts.port.leadership().ok_or(Error::NoLeader)?;
         let state = self.parts.port.state();
-        let topic = self.topic_of(&state, &item.job)?;
-        let placer = Placer { keyed: says.as_ref().map(|(s, _)| s.binding.config.keyed), ..self.placer(&state, topic) };
+        let topic = state.topics.get(&self.id);
+        Ok(Moment {
+            term,
+            generation: topic.map(|topic| topic.generation).unwrap_or_default(),
+            selector: topic.and_then(|topic| self.selector(&state, topic)),
+            dedup: state.dedup(self.id).cloned(),
+        })
+    }
+
+    /// Places the messages of an item by rule and by what the plugins said.
+    fn place(&self, item: &Item, moment: &Moment, answers: &mut Answers) -> Result<Vec<Placed>, Error> {
+        let job = &item.job;
         let mut placed = Vec::with_capacity(item.which.len());
-        for i in &item.which {
-            let message = &item.job.messages[*i];
-            let said = match &mut says {
-                Some((selector, says)) if selector.places(&item.job, *i) => says.next().map(|said| (*selector, said)),
-                _ => None,
-            };
-            placed.push(match (placer.place(*i, message), said) {
-                // Too large, for one: what a rule refuses no selector saves.
-                (Some(by_rule), _) => by_rule,
-                (None, Some((selector, said))) => self.placed_by(&state, &placer, selector, &item.job, *i, said),
-                // The topic has changed since, so this is stale and decided again.
-                (None, None) => fenced(placer.fall_back(*i, message), says.as_ref().map(|(selector, _)| *selector)),
-            });
+        {
+            let state = self.parts.port.state();
+            let topic = self.topic_of(&state, job)?;
+            let keyed = moment.selector.as_ref().map(|selector| selector.binding.config.keyed);
+            let placer = Placer { keyed, ..self.placer(&state, topic) };
+            for i in &item.which {
+                let selector = moment.selector.as_ref().filter(|selector| selector.places(job, *i));
+                let said = selector.and_then(|selector| answers.says.next().map(|said| (selector, said)));
+                let one = match (placer.place(*i, &job.messages[*i]), said) {
+                    // Too large, for one: what a rule refuses no selector saves.
+                    (Some(by_rule), _) => by_rule,
+                    (None, Some((selector, said))) => self.placed_by(&state, &placer, selector, job, *i, said),
+                    // The topic has changed since, so this is stale and decided again.
+                    (None, None) => placer.fall_back(*i, &job.messages[*i]),
+                };
+                let named = moment.dedup.as_ref().filter(|_| is_asked(job, *i)).and_then(|_| answers.named.next());
+                let one = one.keyed(&job.messages[*i], topic.config.dedup_window_ms).fenced(moment.generation);
+                placed.push(match named {
+                    Some(named) => keyed_by(moment, topic.config.dedup_window_ms, one, named),
+                    None => one,
+                });
+            }
         }
+        self.look(job, &mut placed)?;
         Ok(placed)
     }
+}
+
+/// What judges a topic's messages, all as of one moment.
+pub(super) struct Moment {
+    /// The term this node leads in.
+    term: Term,
+    /// The topic's.
+    pub(super) generation: Generation,
+    selector: Option<Selector>,
+    pub(super) dedup: Option<Binding>,
+}
+
+/// What the plugins said of the messages they were asked about, in order.
+struct Answers {
+    named: std::vec::IntoIter<Named>,
+    says: std::vec::IntoIter<Result<Say, String>>,
 }
 
 impl Waiting {

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use pointsman_model::record::{FLAG_UNIT_CONTINUES, Header, kind};
-use pointsman_model::{Term, limits};
-use pointsman_state_machine::command::{Park, PublishHead, TransactionMeta};
+use pointsman_model::message::NewMessage;
+use pointsman_model::record::{FLAG_SAME_MESSAGE, FLAG_UNIT_CONTINUES, Header, kind};
+use pointsman_model::{Term, hash, limits};
+use pointsman_state_machine::command::{Dedup, DedupBy, Park, PublishHead, TransactionMeta};
 
-use super::job::{Decided, Job, Placed, Spot};
-use crate::batcher::{Batcher, RecordWriter, Request};
+use super::job::{Decided, Job, Key, Placed, Spot};
+use crate::batcher::{Batcher, Held, RecordWriter, Request};
 use crate::error::Error;
 
 /// What a record takes beside its texts and its payload, at most: header, lengths, decision.
@@ -37,7 +38,7 @@ pub(super) fn submit(
     let mut tickets = Vec::with_capacity(chunks.len());
     for range in chunks {
         let body_bytes = placed[range.clone()].iter().map(|placed| bytes_of(job, placed)).sum();
-        let ticket = batcher.submit(request, body_bytes, |writer| {
+        let ticket = batcher.submit_held(request, job.hold.clone().map(|hold| hold as Held), body_bytes, |writer| {
             let last = last_with_spots(&placed[range.clone()]);
             for (at, placed) in placed[range.clone()].iter().enumerate() {
                 write(writer, job, placed, job.atomic && Some(at) != last, None);
@@ -47,7 +48,8 @@ pub(super) fn submit(
             Ok(ticket) => tickets.push((range, ticket)),
             // What lies in an entry already is answered; the rest was surely not proposed.
             Err(error) if !tickets.is_empty() => {
-                placed[range.start..].iter_mut().filter(|p| p.spots.is_ok()).for_each(|p| p.spots = Err(error.clone()));
+                let rest = placed[range.start..].iter_mut().filter(|placed| !placed.spots().is_empty());
+                rest.for_each(|placed| placed.spots = Err(error.clone()));
                 break;
             }
             Err(error) => return Err(error),
@@ -69,7 +71,7 @@ pub(super) fn bytes_of(job: &Job, placed: &Placed) -> usize {
 fn record_bytes_of(job: &Job, placed: &Placed) -> usize {
     let message = &job.messages[placed.message];
     let texts = [&message.content_type, &message.tag, &message.ordering_key, &message.trace];
-    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum::<usize>();
     let keys: usize = message.keys.iter().map(String::len).sum();
     let properties: usize = message.properties.iter().map(|(key, value)| key.len() + value.len()).sum();
     (RECORD_BYTES + texts + keys + properties + message.body.len()) * placed.spots().len()
@@ -142,9 +144,9 @@ pub(super) fn write(
         ttl_ms: message.ttl_ms.unwrap_or_default(),
         trace: message.trace.as_deref(),
         placement: placed.placement,
-        judged: placed.judged.into_iter().collect(),
+        judged: placed.judged.into_iter().chain(placed.named_by).collect(),
         source: None,
-        dedup: None,
+        dedup: dedup(message, &placed.key),
         park: due.map(|due| Park::Until(due.0)),
         origin: None,
         transaction: None,
@@ -156,9 +158,26 @@ pub(super) fn write(
             (head.park, head.transaction) = (Some(Park::Half(half.records)), half.meta.take());
             half.records += 1;
         }
+        if at > 0 {
+            // The key is the message's, hence its first record's; the others share its fate.
+            head.dedup = None;
+        }
         let kind = if head.park.is_some() { kind::PUBLISH_PARKED } else { kind::PUBLISH };
-        writer.write(&header(job, kind, message.priority, spot, unit), &head, &message.body);
+        let mut header = header(job, kind, message.priority, spot, unit);
+        if at > 0 {
+            header.flags |= FLAG_SAME_MESSAGE;
+        }
+        writer.write(&header, &head, &message.body);
     }
+}
+
+fn dedup<'a>(message: &'a NewMessage, key: &'a Key) -> Option<Dedup<'a>> {
+    let (key, by, window_ms) = match key {
+        Key::None => return None,
+        Key::Producer { window_ms } => (message.idempotency_key.as_deref()?, DedupBy::Producer, *window_ms),
+        Key::Plugin { key, window_ms } => (key.as_str(), DedupBy::Plugin, *window_ms),
+    };
+    Some(Dedup { key, by, fingerprint: hash::fingerprint(&message.body), window_ms })
 }
 
 fn header(job: &Job, kind: u8, priority: u8, spot: &Spot, unit: bool) -> Header {

@@ -11,9 +11,9 @@ use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
-use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
+use pointsman_state_machine::command::{Author, ConfigPut, DedupBy, Expect, Object};
 use pointsman_state_machine::state::{
-    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction, TransactionState,
 };
 use pointsman_state_machine::{EntryMeta, Machine, State, Store, StoreError};
 use tokio::sync::{oneshot, watch};
@@ -491,6 +491,17 @@ impl Shard for FakeShard {
     ) -> Result<Vec<Held>, ReadError> {
         let log = self.log.read();
         log.machine.held_after(&log.store, group, after, max).map_err(|error| failed(&error))
+    }
+
+    fn remembered(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        by: DedupBy,
+        key: &str,
+    ) -> Result<Option<Remembered>, ReadError> {
+        let now = self.now();
+        Machine::remembered(&self.log.read().store, (tenant, topic), by, key, now).map_err(|error| failed(&error))
     }
 
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {

@@ -8,10 +8,11 @@ use pointsman_broker::ports::{self, Committed, Found, Proposal, ProposeError, Re
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
-use pointsman_state_machine::State;
+use pointsman_state_machine::command::DedupBy;
 use pointsman_state_machine::state::{
-    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Retry, Timer, Transaction, TransactionState,
+    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction, TransactionState,
 };
+use pointsman_state_machine::{Machine, State};
 use pointsman_storage::queues::QueueRead;
 use tokio::sync::{oneshot, watch};
 
@@ -304,6 +305,16 @@ impl ports::Shard for Shard {
         max: usize,
     ) -> Result<Vec<Transaction>, ReadError> {
         self.core.machine.read().transactions(&self.core.rows(), tenant, state, after, max).map_err(failed)
+    }
+
+    fn remembered(
+        &self,
+        tenant: TenantId,
+        topic: TopicId,
+        by: DedupBy,
+        key: &str,
+    ) -> Result<Option<Remembered>, ReadError> {
+        Machine::remembered(&self.core.rows(), (tenant, topic), by, key, self.stamp_now()).map_err(failed)
     }
 
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {

@@ -41,7 +41,7 @@ impl Keyed {
     /// none, and then so is the key.
     pub(super) fn of(dedup: &Dedup<'_>, topic: TopicId) -> Result<Option<Self>, Refusal> {
         let Dedup { key, by, fingerprint, window_ms } = *dedup;
-        if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_BYTES_MAX {
+        if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_STORED_BYTES_MAX {
             return Err(Refusal::Malformed(format!("a dedup key of {} bytes", key.len())));
         }
         if window_ms > limits::DEDUP_WINDOW_MS_MAX {
@@ -235,24 +235,18 @@ impl Entry<'_> {
 }
 
 impl Machine {
-    /// The message that a topic remembers under a key at `now`, stored or parked.
+    /// The message that a topic of a tenant remembers under a key at `now`, stored or parked. Needs no machine, so that
+    /// a slow read keeps nobody from applying.
     ///
     /// # Errors
     /// A failed read or a damaged row.
     pub fn remembered(
-        &self,
         store: &dyn Store,
-        topic: TopicId,
+        (tenant, topic): (TenantId, TopicId),
         by: DedupBy,
         key: &str,
         now: Timestamp,
     ) -> Result<Option<Remembered>, Error> {
-        let Some(tenant) = self.state.topics.get(&topic).map(|topic| topic.tenant) else {
-            return Ok(None);
-        };
-        if self.state.dedup_keys.get(&topic).is_none_or(|count| *count == 0) {
-            return Ok(None);
-        }
         let key = DedupId::new(topic, by, key).key(tenant);
         let row: Option<Remembered> = store.get(&key)?.map(|value| table::decode(&key, &value)).transpose()?;
         Ok(row.filter(|row| row.is_live(now)))

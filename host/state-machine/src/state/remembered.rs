@@ -85,6 +85,12 @@ impl Remembered {
         now.0 < self.expires
     }
 
+    /// True if it is half of a transaction without a verdict.
+    #[must_use]
+    pub fn is_half(&self) -> bool {
+        self.expires == NEVER
+    }
+
     /// When it is forgotten and by which entry that was settled; `None` while it waits for a verdict.
     pub(crate) fn listed(&self) -> Option<(u64, u64)> {
         (self.expires != NEVER).then_some((self.expires, self.listed))

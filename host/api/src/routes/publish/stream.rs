@@ -24,7 +24,7 @@ use crate::body::{self, Cap};
 use crate::context::Cx;
 use crate::failure::Failure;
 use crate::publish::pieces::{Cut, Piece, Pieces};
-use crate::publish::{batch, frames, trace};
+use crate::publish::{batch, frames, idempotency_key, number_key, trace};
 use crate::{answer, headers, json};
 
 /// Payload of one group, about.
@@ -47,8 +47,9 @@ pub(super) async fn publish(
     };
     let pieces = Pieces::new(body, cut, &cx.app.bodies);
     let trace = trace(&cx.headers);
+    let key = idempotency_key(&cx.headers)?.map(str::to_owned);
     let timeout = cx.call.deadline.saturating_duration_since(Instant::now());
-    let run = Run { pieces, cut, ack, trace, timeout, next: 0, accepted: 0, rejected: 0, done: false, cx };
+    let run = Run { pieces, cut, ack, trace, key, timeout, next: 0, accepted: 0, rejected: 0, done: false, cx };
     if reports {
         let mut response = Response::new(Body::from_stream(futures_util::stream::unfold(run, Run::report)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON_TYPE));
@@ -65,6 +66,8 @@ struct Run {
     cut: Cut,
     ack: Option<Durability>,
     trace: Option<String>,
+    /// `Idempotency-Key` of the stream.
+    key: Option<String>,
     timeout: Duration,
     /// Place of the next message in the stream.
     next: usize,
@@ -143,7 +146,10 @@ impl Run {
         let Some(mut piece) = self.pieces.next().await? else { return Ok(None) };
         let (mut parsed, mut bytes) = (Vec::new(), 0);
         loop {
-            let message = self.parse(piece);
+            let mut message = self.parse(piece);
+            if let Ok(message) = &mut message {
+                number_key(self.key.as_deref(), self.next + parsed.len(), message);
+            }
             bytes += message.as_ref().map_or(0, |message| message.body.len());
             parsed.push(message);
             if parsed.len() == limits::JUDGE_MESSAGES_MAX || bytes >= GROUP_BYTES {

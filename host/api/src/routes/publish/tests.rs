@@ -24,6 +24,7 @@ fn results_are_of_the_contract() {
         stored_at: Some(Timestamp(1)),
         deliver_at: None,
         durability: Durability::Quorum,
+        duplicate: Some(false),
         targets: Vec::new(),
     };
     check(Ok(full.clone()));
@@ -31,7 +32,9 @@ fn results_are_of_the_contract() {
     check(Ok(PublishReceipt { targets: vec![target(0), target(1)], ..full.clone() }));
     let waits = PublishReceipt { queue: None, offset: None, stored_at: None, ..full.clone() };
     check(Ok(PublishReceipt { deliver_at: Some(Timestamp(9)), ..waits }));
-    check(Ok(PublishReceipt { id: None, offset: None, stored_at: None, durability: Durability::Leader, ..full }));
+    check(Ok(PublishReceipt { duplicate: Some(true), ..full.clone() }));
+    let early = PublishReceipt { offset: None, stored_at: None, duplicate: None, ..full };
+    check(Ok(PublishReceipt { id: None, durability: Durability::Leader, ..early }));
     check(Err(Error::MessageTooLarge { limit: 5 }));
     check(Err(Error::OffsetExpired { earliest: 5 }));
 }

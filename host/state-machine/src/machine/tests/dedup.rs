@@ -69,9 +69,9 @@ fn a_key_is_stored_once_and_answers_where() {
     shard.reload();
     shard.now = shard.now.plus_ms(1);
     assert_eq!(before(&shard.one(keyed(topic, 0, "k"))), expected, "in a later entry, after a restart");
-    let found = shard.machine.remembered(&shard.rows, topic, DedupBy::Producer, "k", shard.now).unwrap().unwrap();
+    let found = Machine::remembered(&shard.rows, (TENANT, topic), DedupBy::Producer, "k", shard.now).unwrap().unwrap();
     assert_eq!(Duplicate::of(&found), expected);
-    assert_eq!(shard.machine.remembered(&shard.rows, topic, DedupBy::Plugin, "k", shard.now).unwrap(), None);
+    assert_eq!(Machine::remembered(&shard.rows, (TENANT, topic), DedupBy::Plugin, "k", shard.now).unwrap(), None);
     shard.reload();
     shard.check_again();
 }
@@ -124,7 +124,7 @@ fn what_has_expired_goes_little_by_little_and_no_key_goes_early() {
             // Ten entries are one window.
             let Some(of) = entry.checked_sub(age) else { continue };
             let key = format!("{of}-3");
-            let found = shard.machine.remembered(&shard.rows, topic, DedupBy::Producer, &key, shard.now).unwrap();
+            let found = Machine::remembered(&shard.rows, (TENANT, topic), DedupBy::Producer, &key, shard.now).unwrap();
             assert_eq!(found.is_some(), live, "{key} at {entry}");
         }
         let [keys, lists, counts] = rows(&shard);
@@ -175,7 +175,7 @@ fn stale_or_refused_messages_leave_their_key_free() {
     assert_eq!(shard.one(nowhere), Outcome::Refused(Refusal::QueueNotFound(QueueId(9))));
     assert_eq!(rows(&shard), [0, 0, 0]);
     assert_eq!(offset_of(&shard.one(keyed(topic, 0, "k"))), 0);
-    for bad in ["", &"k".repeat(257)] {
+    for bad in ["", &"k".repeat(limits::IDEMPOTENCY_KEY_STORED_BYTES_MAX + 1)] {
         let mut command = keyed(topic, 0, "k");
         let dedup = Dedup { key: bad, by: DedupBy::Producer, fingerprint: 0, window_ms: 1 };
         command.head = postcard::to_stdvec(&PublishHead { dedup: Some(dedup), ..PublishHead::default() }).unwrap();
@@ -311,7 +311,9 @@ fn a_half_messages_window_starts_with_its_commit_and_a_delayed_ones_with_its_pub
         change(shard, |entry| entry.reserve_for_test(TENANT, &dedup(key), topic, half));
     };
     let seen = |shard: &Shard, key| {
-        shard.machine.remembered(&shard.rows, topic, DedupBy::Producer, key, shard.now).unwrap().map(|row| row.at())
+        Machine::remembered(&shard.rows, (TENANT, topic), DedupBy::Producer, key, shard.now)
+            .unwrap()
+            .map(|row| row.at())
     };
     let at = Some((QueueId(1), QueueOffset(5)));
 
