@@ -22,12 +22,14 @@ pub mod object;
 pub mod plugin;
 pub mod problem;
 pub mod publish;
+pub mod quota;
 pub mod scan;
 pub mod scheduled;
 pub mod stream;
 pub mod tenant;
 pub mod text;
 pub mod time;
+pub mod token;
 pub mod topic;
 pub mod transaction;
 

@@ -24,6 +24,8 @@ const EVERYWHERE: &[Code] = &[Code::InvalidRequest, Code::Forbidden, Code::NotAc
 const BROKER: &[Code] = &[
     Code::InvalidName,
     Code::Unauthenticated,
+    Code::TokenExpired,
+    Code::TokenRevoked,
     Code::TenantNotFound,
     Code::NoLeader,
     Code::Overloaded,
@@ -63,7 +65,13 @@ fn assemble() -> Value {
         },
         "servers": [{"url": "/"}],
         "paths": paths,
+        "security": [{"bearer": []}],
         "components": {
+            "securitySchemes": {"bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "`pm_<id>_<secret>`. Not asked for from loopback until a token with the scope `operator` exists.",
+            }},
             "schemas": schemas::all(),
             "parameters": PARAMETERS.iter().map(|p| (p.name.to_owned(), p.json())).collect::<Map<_, _>>(),
         },
@@ -77,6 +85,9 @@ fn described(operation: &Operation) -> Value {
         "tags": [operation.tag],
         "responses": responses(operation),
     });
+    if crate::access::is_open(operation.path) {
+        value["security"] = json!([]);
+    }
     let parameters: Vec<_> = path_parameters(operation.path)
         .chain(operation.parameters.iter().map(|name| json!({"$ref": format!("#/components/parameters/{name}")})))
         .collect();

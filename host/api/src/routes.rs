@@ -8,10 +8,12 @@ mod messages;
 mod node;
 mod plugins;
 mod publish;
+mod quota;
 mod scheduled;
 mod settle;
 mod streams;
 mod tenants;
+mod tokens;
 mod topics;
 
 use std::collections::HashSet;
@@ -43,6 +45,13 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
     vec![
         ("/v1/tenants", get(tenants::list)),
         (t!(""), get(tenants::get).put(tenants::put).delete(tenants::delete)),
+        ("/v1/whoami", get(tokens::whoami)),
+        ("/v1/audit", get(quota::audit)),
+        (t!("/tokens"), get(tokens::list).post(tokens::create)),
+        (t!("/tokens/{id}"), get(tokens::get).delete(tokens::delete)),
+        (t!("/quota"), get(quota::get).put(quota::put)),
+        (t!("/usage"), get(quota::usage)),
+        (t!("/stream-tickets"), post(tokens::ticket)),
         (t!("/topics"), get(topics::list)),
         (t!("/topics/{topic}"), get(topics::get).put(topics::put).patch(topics::patch).delete(topics::delete)),
         (t!("/topics/{topic}/queues"), get(topics::queues)),

@@ -1,5 +1,6 @@
 //! The routes over the real broker on faked ports.
 
+mod access;
 mod bad_input;
 mod configure;
 mod conventions;

@@ -32,6 +32,24 @@ fn same(route: &str, stream: &str) -> bool {
     }
 }
 
+/// The template of a stream's path, and the parameters in it.
+pub(crate) fn stream_of(path: &str) -> Option<(&'static str, Vec<(&'static str, String)>)> {
+    STREAMS.iter().find_map(|stream| {
+        let mut parameters = Vec::new();
+        let mut parts = path.split('/');
+        for wanted in stream.split('/') {
+            let part = parts.next()?;
+            match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                // Names need no escaping, so what is escaped is none.
+                Some(name) => parameters.push((name, part.to_owned())),
+                None if part == wanted => {}
+                None => return None,
+            }
+        }
+        parts.next().is_none().then_some((*stream, parameters))
+    })
+}
+
 /// Takes the ticket out of a URI.
 pub(crate) fn take(uri: &mut Uri) -> Result<Option<String>, Failure> {
     let Some(query) = uri.query().filter(|query| query.contains(PARAMETER)) else {
@@ -75,6 +93,16 @@ mod tests {
         check("http://h/a?ticket=x", Some("x"), "http://h/a");
         check("/a?myticket=x", None, "/a?myticket=x");
         assert!(take(&mut "/a?ticket=x&ticket=y".parse().expect("a URI")).is_err());
+    }
+
+    #[test]
+    fn the_parameters_of_a_stream() {
+        let (route, path) = stream_of("/v1/tenants/a/topics/b/stream").expect("a stream");
+        assert_eq!((route, path.len(), path[1].1.as_str()), (STREAMS[0], 2, "b"));
+        for none in ["", "/v1/tenants/a/topics/b/messages", "/v1/tenants/a/topics/b/stream/", "/v1/tenants/a/topics/b"]
+        {
+            assert!(stream_of(none).is_none(), "{none}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::batcher::Batcher;
 use crate::error::Error;
 use crate::judging::Bench;
 use crate::ports::{Judges, Outside, Shard};
+use crate::quota::Meters;
 use crate::shard::{ShardParts, ShardRuntime};
 use crate::signing::Keys;
 use crate::ticket::Tickets;
@@ -74,6 +75,9 @@ pub(crate) struct Inner {
     pub(crate) tickets: Tickets,
     /// Publishes that were answered as duplicates.
     pub(crate) duplicates: AtomicU64,
+    pub(crate) meters: Meters,
+    /// Calls refused because a quota was used up.
+    pub(crate) quota_refusals: AtomicU64,
 }
 
 /// Streams that are open.
@@ -134,6 +138,8 @@ impl Broker {
             operator_token,
             tickets: Tickets::default(),
             duplicates: AtomicU64::new(0),
+            meters: Meters::default(),
+            quota_refusals: AtomicU64::new(0),
         };
         let broker = Self { inner: Arc::new(inner) };
         broker.inner.tasks.spawn(tick(broker.inner.data.clone(), broker.inner.stop.clone()));
@@ -191,7 +197,7 @@ impl Broker {
         self.inner.data.iter().for_each(|shard| shard.forget_dead_letters());
     }
 
-    fn shards(&self) -> impl Iterator<Item = &Arc<ShardRuntime>> {
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Arc<ShardRuntime>> {
         std::iter::once(&self.inner.metadata).chain(&self.inner.data)
     }
 

@@ -98,9 +98,12 @@ impl Broker {
         group: &str,
         request: LeaseRequest,
     ) -> Result<Vec<Lease>, Error> {
-        self.authorize(call, tenant, Action::Consume(group))?;
+        let home = self.authorize(call, tenant, Action::Consume(group))?;
         let wait = Duration::from_millis(request.wait_ms);
         let wanted = Wanted::of(request)?;
+        if is_filtered(&home, group) {
+            self.check_fuel(&home)?;
+        }
         let leases = self.group(tenant, group)?.1.lease(&wanted, Instant::now() + wait).await;
         // It may be deleted while the call waits.
         leases.map_err(|error| match error {
@@ -119,6 +122,13 @@ impl Broker {
         let runtime = home.shard.group(id.ok_or_else(|| Error::GroupNotFound(group.into()))?);
         Ok((home, runtime))
     }
+}
+
+/// True if a plugin decides what the group sees.
+fn is_filtered(home: &crate::broker::Home, group: &str) -> bool {
+    let state = home.shard.port.state();
+    let group = state.group(home.tenant, group);
+    group.is_some_and(|group| group.topic_ids.iter().any(|topic| state.filter(group.id, *topic).is_some()))
 }
 
 impl GroupRuntime {

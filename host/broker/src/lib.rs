@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
 
 mod access;
+mod audit;
 mod batcher;
 mod broker;
 pub mod call;
@@ -33,6 +34,7 @@ mod passing;
 pub mod ports;
 mod progress;
 mod publish;
+mod quota;
 mod receipt;
 mod refusal;
 mod scheduled;

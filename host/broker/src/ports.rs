@@ -19,6 +19,7 @@ use pointsman_model::{
     TopicId,
 };
 use pointsman_state_machine::command::DedupBy;
+use pointsman_state_machine::state::AuditRow;
 use pointsman_state_machine::state::{
     DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction, TransactionState,
 };
@@ -290,6 +291,16 @@ pub trait Shard: Send + Sync + 'static {
     /// A failed read.
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError>;
 
+    /// Changes of the configuration, the newest first, from the one after `after` on; at most `max`.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn audit(
+        &self,
+        after: Option<(LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<(LogIndex, Ordinal, AuditRow)>, ReadError>;
+
     /// Follows the index of the last applied entry.
     fn applied(&self) -> watch::Receiver<LogIndex>;
 }
@@ -384,6 +395,9 @@ pub trait Judges: Send + Sync + 'static {
 
     /// Makes a judge; compiles the component if this node has not yet. `Err` says why it cannot run here.
     fn bind(&self, spec: JudgeSpec) -> BoxFuture<'_, Result<Arc<dyn Judge>, String>>;
+
+    /// Fuel that a tenant's plugins burnt on this node since its start.
+    fn fuel(&self, tenant: TenantId) -> u64;
 }
 
 /// A component that passed its inspection.

@@ -49,12 +49,18 @@ impl Broker {
     ) -> Result<Vec<Result<PublishReceipt, Error>>, Error> {
         let home = self.authorize(call, tenant, Action::Publish(topic))?;
         check_sizes(publish.messages.iter())?;
-        let (topic_id, name, durability) = {
+        let (topic_id, name, durability, judged) = {
             let state = home.shard.port.state();
             let found = state.topic(home.tenant, topic);
             let found = found.ok_or_else(|| home.shard.absent(|| Error::TopicNotFound(topic.into())))?;
-            (found.id, found.name.clone(), found.config.durability)
+            let judged = state.selector(found.id).is_some() || state.dedup(found.id).is_some();
+            (found.id, found.name.clone(), found.config.durability, judged)
         };
+        if judged {
+            self.check_fuel(&home)?;
+        }
+        let bytes = publish.messages.iter().map(|message| message.body.len()).sum();
+        self.charge_publish(&home, publish.messages.len(), bytes)?;
         let dues = dues(&publish, home.shard.port.now(), self.inner.config.time_scale)?;
         let runtime = home.shard.topic(topic_id);
         let hold = runtime.in_flight().hold(topic_id, &publish.messages);

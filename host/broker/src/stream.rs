@@ -88,7 +88,7 @@ impl Broker {
         if let Some(queue) = request.queues.iter().find(|queue| queue.0 >= topic.queues()) {
             return Err(Error::invalid("queues", format!("the topic has no queue {queue}")));
         }
-        let slot = StreamSlot::take(&self.inner.streams, home.tenant)?;
+        let slot = StreamSlot::take(&self.inner.streams, home.tenant, self.connections_max(&home))?;
         let scope = topic_scope(home.tenant, topic.id);
         let resumed = matches!(request.from, StreamFrom::Cursor(_));
         let from = self.starts(&home, &topic, scope, &request)?;

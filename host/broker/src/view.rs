@@ -36,6 +36,35 @@ pub struct NewToken {
     pub token: pointsman_state_machine::state::Token,
 }
 
+/// What a tenant uses, beside what it may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// What it may use.
+    pub quota: pointsman_state_machine::command::Quota,
+    /// Messages stored since it was created.
+    pub messages: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Messages published in the last second.
+    pub messages_per_s: u64,
+    /// Bytes of payload published in the last second.
+    pub bytes_per_s: u64,
+    /// Bytes that its stored messages take.
+    pub storage_bytes: u64,
+    /// Topics.
+    pub topics: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Uploaded plugin versions.
+    pub plugins: u64,
+    /// Open streams on this node.
+    pub connections: u64,
+    /// Fuel that its plugins burnt in the last second on this node.
+    pub plugin_fuel_per_s: u64,
+    /// Memory that its bindings may take.
+    pub plugin_memory_bytes: u64,
+}
+
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {

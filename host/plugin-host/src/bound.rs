@@ -58,12 +58,18 @@ pub struct Bound {
 }
 
 impl Bound {
-    pub(crate) fn new(spec: Spec, plan: Plan, program: Arc<Program>, clock: &SharedClock) -> Self {
+    pub(crate) fn new(
+        spec: Spec,
+        plan: Plan,
+        program: Arc<Program>,
+        clock: &SharedClock,
+        fuel_of_tenant: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             spec,
             plan,
             program,
-            counters: Counters::default(),
+            counters: Counters::new(fuel_of_tenant),
             breaker: Breaker::new(Arc::clone(clock)),
             logs: Arc::new(Logs::new(Arc::clone(clock))),
             slow: AtomicU32::new(0),

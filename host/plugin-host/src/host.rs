@@ -187,7 +187,14 @@ impl PluginHost {
     /// [`Error::NotCompiled`].
     pub fn bind(&self, spec: Spec, plan: Plan) -> Result<Arc<Bound>, Error> {
         let program = self.shared.program(&spec)?;
-        Ok(Arc::new(Bound::new(spec, plan, program, &self.shared.clock)))
+        let fuel = self.shared.fuel_of(spec.tenant);
+        Ok(Arc::new(Bound::new(spec, plan, program, &self.shared.clock, fuel)))
+    }
+
+    /// Fuel that a tenant's plugins burnt since the host was made.
+    #[must_use]
+    pub fn fuel(&self, tenant: TenantId) -> u64 {
+        self.shared.fuel_of(tenant).load(Ordering::Relaxed)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is counted of a binding.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pointsman_model::judge::Failure;
@@ -40,10 +41,16 @@ pub(crate) struct Counters {
     failures: [AtomicU64; Failure::ALL.len()],
     failed: AtomicU64,
     fuel: AtomicU64,
+    /// The same over all bindings of the tenant, also those that are gone.
+    fuel_of_tenant: Arc<AtomicU64>,
     nanoseconds: AtomicU64,
 }
 
 impl Counters {
+    pub(crate) fn new(fuel_of_tenant: Arc<AtomicU64>) -> Self {
+        Self { fuel_of_tenant, ..Self::default() }
+    }
+
     /// Counts a call and returns its number, from 1.
     pub(crate) fn call(&self, messages: usize) -> u64 {
         self.messages.fetch_add(messages as u64, Ordering::Relaxed);
@@ -52,6 +59,7 @@ impl Counters {
 
     pub(crate) fn cost(&self, fuel: u64, nanoseconds: u64) {
         self.fuel.fetch_add(fuel, Ordering::Relaxed);
+        self.fuel_of_tenant.fetch_add(fuel, Ordering::Relaxed);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 

@@ -40,6 +40,10 @@ impl SandboxJudges {
 }
 
 impl Judges for SandboxJudges {
+    fn fuel(&self, tenant: TenantId) -> u64 {
+        self.host.fuel(tenant)
+    }
+
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspection, Vec<Complaint>>> {
         Box::pin(async move {
             let complaint = |code: &str, detail: String| vec![Complaint { code: code.to_owned(), detail }];

@@ -199,7 +199,7 @@ pub struct AuditRow {
     pub author: command::Author,
     /// `create`, `replace`, `delete` or `revoke`.
     pub action: String,
-    /// What: a path below the tenant, or nothing for the tenant itself.
+    /// What: a path below the tenant, `tenant` for the tenant itself.
     pub target: String,
 }
 

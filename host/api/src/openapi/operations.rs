@@ -5,6 +5,7 @@ mod messages;
 mod node;
 mod plugins;
 mod scheduled;
+mod tenancy;
 
 use pointsman_api_types::Code;
 
@@ -54,7 +55,14 @@ const fn answer(status: u16, description: &'static str, contents: &'static [(&'s
 
 /// All operations.
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
-    [configure::OPERATIONS, messages::OPERATIONS, plugins::OPERATIONS, scheduled::OPERATIONS, node::OPERATIONS]
-        .into_iter()
-        .flatten()
+    [
+        configure::OPERATIONS,
+        messages::OPERATIONS,
+        plugins::OPERATIONS,
+        scheduled::OPERATIONS,
+        node::OPERATIONS,
+        tenancy::OPERATIONS,
+    ]
+    .into_iter()
+    .flatten()
 }

@@ -2,7 +2,8 @@
 
 use pointsman_api_types::List;
 use pointsman_api_types::{
-    binding, group, lease, message, node, number, plugin, problem, publish, scheduled, stream, tenant, time, topic,
+    binding, group, lease, message, node, number, plugin, problem, publish, quota, scheduled, stream, tenant, time,
+    token, topic,
 };
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -22,6 +23,13 @@ pub(super) fn all() -> Map<String, Value> {
         tenant::Tenant,
         tenant::TenantInput,
         tenant::DryDelete,
+        token::TokenInput,
+        token::NewToken,
+        token::Whoami,
+        token::TicketInput,
+        token::Ticket,
+        quota::Quota,
+        quota::Usage,
         topic::Topic,
         topic::TopicInput,
         group::Group,
@@ -56,6 +64,8 @@ pub(super) fn all() -> Map<String, Value> {
     }
     add_list!(
         tenant::Tenant,
+        token::Token,
+        token::AuditEntry,
         topic::Topic,
         topic::Queue,
         topic::QueueOffset,

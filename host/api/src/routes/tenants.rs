@@ -2,8 +2,9 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use http::StatusCode;
 use pointsman_api_types::Time;
-use pointsman_api_types::tenant::{Tenant, TenantInput};
+use pointsman_api_types::tenant::{DryDelete, Tenant, TenantInput};
 use pointsman_broker::{Error, state};
 
 use super::{check_name, control_body, detached, from_json};
@@ -50,6 +51,14 @@ pub(crate) async fn put(cx: Cx, body: Body) -> Result<Response, Failure> {
 }
 
 pub(crate) async fn delete(cx: Cx) -> Result<Response, Failure> {
-    cx.query(&["dry_run"]).await?;
-    Err(cx.after_tenant(Failure::unsupported("", "deleting a tenant")).await)
+    let query = cx.query(&["dry_run"]).await?;
+    let (dry_run, expect) = (query.flag("dry_run")?, cx.precondition()?);
+    if dry_run {
+        cx.app.broker.check_tenant_delete(&cx.call, cx.tenant(), &expect)?;
+        let would = DryDelete { dry_run: true, would: "delete".to_owned(), messages: None, bindings: None };
+        return answer::json(StatusCode::OK, &would);
+    }
+    let (broker, call, name) = (cx.broker(), cx.call.clone(), cx.tenant().to_owned());
+    detached(async move { broker.delete_tenant(&call, &name, expect).await }).await?;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
 }

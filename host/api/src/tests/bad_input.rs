@@ -234,7 +234,7 @@ async fn configuration() {
         ("PUT /v1/tenants/builtin", "{}", (400, "invalid-name", "")),
         ("PUT /v1/tenants/t", r#"{"created_at":"2020-01-01T00:00:00Z"}"#, (400, "invalid-request", "/created_at")),
         ("PUT /v1/tenants/t", "[]", (400, "invalid-request", "")),
-        ("DELETE /v1/tenants/default", "", (400, "invalid-request", "")),
+        ("DELETE /v1/tenants/default", "", (409, "in-use", "")),
     ] {
         check(&api, line, &[JSON], body, expected).await;
     }

@@ -19,16 +19,16 @@ impl StreamSlot {
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`].
-    pub(super) fn take(count: &Arc<StreamCount>, tenant: TenantId) -> Result<Self, Error> {
+    pub(super) fn take(count: &Arc<StreamCount>, tenant: TenantId, tenant_max: usize) -> Result<Self, Error> {
         let mut tenants = count.tenants.lock();
-        let of_tenant = tenants.entry(tenant).or_default();
-        if *of_tenant >= limits::STREAMS_PER_TENANT_MAX {
-            return Err(Error::QuotaExceeded(format!("at most {} streams a tenant", limits::STREAMS_PER_TENANT_MAX)));
+        let open = tenants.get(&tenant).copied().unwrap_or_default();
+        if open >= tenant_max {
+            return Err(Error::QuotaExceeded(format!("the tenant may have {tenant_max} streams open")));
         }
         if count.node.load(Ordering::Relaxed) >= limits::STREAMS_PER_NODE_MAX {
             return Err(Error::QuotaExceeded(format!("at most {} streams a node", limits::STREAMS_PER_NODE_MAX)));
         }
-        *of_tenant += 1;
+        tenants.insert(tenant, open + 1);
         count.node.fetch_add(1, Ordering::Relaxed);
         Ok(Self { count: Arc::clone(count), tenant })
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use pointsman_model::TenantId;
 use pointsman_model::judge::{
     CheckAnswer, CheckResponse, Column, Context, DedupKey, Failure, Field, Half, Kind, Plan, RetryAnswer,
     RetryQuestion, Target, Verdict,
@@ -108,9 +109,16 @@ pub struct FakeJudges {
     pub bound: AtomicU64,
     /// Why no judge can be bound, if so.
     pub broken: Mutex<Option<String>>,
+    /// Fuel burnt by each tenant's plugins.
+    pub fuel: Mutex<HashMap<TenantId, u64>>,
 }
 
 impl FakeJudges {
+    /// A tenant's plugins burn so much more.
+    pub fn burn(&self, tenant: TenantId, fuel: u64) {
+        *self.fuel.lock().entry(tenant).or_default() += fuel;
+    }
+
     /// Makes a component; its bytes are `name`.
     pub fn add(&self, name: &'static str, plugin: FakePlugin) -> Bytes {
         let bytes = Bytes::from_static(name.as_bytes());
@@ -157,6 +165,10 @@ fn tags(config: &str) -> Result<FakePlugin, String> {
 }
 
 impl Judges for FakeJudges {
+    fn fuel(&self, tenant: TenantId) -> u64 {
+        self.fuel.lock().get(&tenant).copied().unwrap_or_default()
+    }
+
     fn inspect(&self, bytes: Bytes) -> BoxFuture<'_, Result<Inspection, Vec<Complaint>>> {
         let found = self.plugins.lock().get(&bytes).cloned();
         Box::pin(async move {

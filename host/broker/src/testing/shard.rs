@@ -12,6 +12,7 @@ use pointsman_model::{
     GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::{Author, ConfigPut, DedupBy, Expect, Object};
+use pointsman_state_machine::state::AuditRow;
 use pointsman_state_machine::state::{
     DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction, TransactionState,
 };
@@ -508,6 +509,15 @@ impl Shard for FakeShard {
         let log = self.log.read();
         let bytes = log.machine.plugin_bytes(&log.store, tenant, digest).map_err(|error| failed(&error))?;
         Ok(bytes.map(Bytes::from))
+    }
+
+    fn audit(
+        &self,
+        after: Option<(LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<(LogIndex, Ordinal, AuditRow)>, ReadError> {
+        let log = self.log.read();
+        log.machine.audit(&log.store, after, max).map_err(|error| failed(&error))
     }
 
     fn applied(&self) -> watch::Receiver<LogIndex> {

@@ -9,6 +9,7 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::command::DedupBy;
+use pointsman_state_machine::state::AuditRow;
 use pointsman_state_machine::state::{
     DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction, TransactionState,
 };
@@ -320,6 +321,14 @@ impl ports::Shard for Shard {
     fn plugin_bytes(&self, tenant: TenantId, digest: &[u8; 32]) -> Result<Option<Bytes>, ReadError> {
         let bytes = self.core.machine.read().plugin_bytes(&self.core.rows(), tenant, digest).map_err(failed)?;
         Ok(bytes.map(Bytes::from))
+    }
+
+    fn audit(
+        &self,
+        after: Option<(LogIndex, Ordinal)>,
+        max: usize,
+    ) -> Result<Vec<(LogIndex, Ordinal, AuditRow)>, ReadError> {
+        self.core.machine.read().audit(&self.core.rows(), after, max).map_err(failed)
     }
 
     fn applied(&self) -> watch::Receiver<LogIndex> {

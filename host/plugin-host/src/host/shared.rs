@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) compiling: Mutex<()>,
     pub(super) programs: Mutex<HashMap<ProgramKey, Weak<Program>>>,
     pub(super) next_program: AtomicU64,
+    fuel: Mutex<HashMap<TenantId, Arc<AtomicU64>>>,
     pub(super) queue: Queue,
     pub(super) slow_queue: Queue,
     /// Workers without a thread, for calls on the caller's own.
@@ -63,10 +64,16 @@ impl Shared {
             compiling: Mutex::new(()),
             programs: Mutex::default(),
             next_program: AtomicU64::new(0),
+            fuel: Mutex::default(),
             queue: Queue::new(workers, limits::PLUGIN_WAITING_MAX),
             slow_queue: Queue::new(1, limits::PLUGIN_WAITING_MAX),
             inline: (0..workers).map(|_| Mutex::default()).collect(),
         })
+    }
+
+    /// The meter of a tenant's fuel. Tenants are few beside their calls, so meters stay.
+    pub(super) fn fuel_of(&self, tenant: TenantId) -> Arc<AtomicU64> {
+        Arc::clone(self.fuel.lock().entry(tenant).or_default())
     }
 
     pub(super) fn compile(&self, digest: Digest, wasm: &[u8]) -> Result<u64, Error> {

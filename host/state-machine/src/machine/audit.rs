@@ -25,7 +25,7 @@ impl Subject {
                 let known = state.homes.get(name.as_str()).map(|home| home.id);
                 // A new tenant gets the next id.
                 let tenant = known.unwrap_or(TenantId(state.counters.tenant + 1));
-                return Some(Self { tenant, name: Name::internal(name), target: String::new() });
+                return Some(Self { tenant, name: Name::internal(name), target: "tenant".into() });
             }
             Object::Token { id, tenant, .. } => return Self::of_token(state, tenant, id),
             Object::Topic { name, .. } => format!("topics/{name}"),
@@ -49,7 +49,7 @@ impl Subject {
             Target::Tenant(_) => return None,
             Target::TenantHome(name) => {
                 let tenant = state.homes.get(name.as_str())?.id;
-                return Some(Self { tenant, name: Name::internal(name), target: String::new() });
+                return Some(Self { tenant, name: Name::internal(name), target: "tenant".into() });
             }
         };
         Self::of(state, tenant, target)
