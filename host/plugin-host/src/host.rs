@@ -194,7 +194,7 @@ impl PluginHost {
     /// Fuel that a tenant's plugins burnt since the host was made.
     #[must_use]
     pub fn fuel(&self, tenant: TenantId) -> u64 {
-        self.shared.fuel_of(tenant).load(Ordering::Relaxed)
+        self.shared.fuel_of(tenant).load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 
