@@ -12,6 +12,8 @@
 
 pub mod binding;
 pub mod decode;
+pub mod dlq;
+pub mod explain;
 pub mod group;
 pub mod lease;
 pub mod list;
@@ -21,6 +23,7 @@ pub mod number;
 pub mod object;
 pub mod plugin;
 pub mod problem;
+pub mod progress;
 pub mod publish;
 pub mod quota;
 pub mod scan;

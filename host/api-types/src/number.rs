@@ -134,3 +134,18 @@ pub fn optional<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> 
     }
     deserializer.deserialize_any(Maybe(PhantomData))
 }
+
+/// Reads a list of integers as [`whole`]; null is absent.
+///
+/// # Errors
+/// Not a list of whole numbers of that size.
+pub fn optional_list<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
+    struct One<T>(T);
+    impl<'de, T: TryFrom<u64>> Deserialize<'de> for One<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            whole(deserializer).map(Self)
+        }
+    }
+    let list = Option::<Vec<One<T>>>::deserialize(deserializer)?;
+    Ok(list.map(|list| list.into_iter().map(|one| one.0).collect()))
+}

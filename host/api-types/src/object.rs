@@ -46,6 +46,14 @@ pub fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> 
     Ok(objects.into_iter().map(|object| object.0).collect())
 }
 
+/// Reads an object.
+///
+/// # Errors
+/// Those of `T`, or no object.
+pub fn required<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::<T>::deserialize(deserializer).map(|object| object.0)
+}
+
 /// Reads an object; null is absent.
 ///
 /// # Errors

@@ -1,12 +1,15 @@
 //! The routes: one file a resource, one function a verb.
 
 mod bindings;
+mod dead_letters;
 mod dry_run;
+mod explain;
 mod groups;
 mod leases;
 mod messages;
 mod node;
 mod plugins;
+mod progress;
 mod publish;
 mod quota;
 mod scheduled;
@@ -63,10 +66,22 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!("/scheduled/{id}"), get(scheduled::get).patch(scheduled::patch).delete(scheduled::delete)),
         (t!("/messages/{id}"), get(messages::get)),
         (t!("/messages/{id}/payload"), get(messages::payload)),
+        (t!("/messages/{id}/explain"), get(explain::explain)),
+        (t!("/messages/{id}/trace"), get(explain::trace)),
         (t!("/groups"), get(groups::list)),
         (t!("/groups/{group}"), get(groups::get).put(groups::put).delete(groups::delete)),
         (t!("/groups/{group}/leases"), post(leases::lease)),
         (t!("/groups/{group}/settle"), post(settle::settle)),
+        (t!("/groups/{group}/offsets"), get(progress::offsets)),
+        (t!("/groups/{group}/seek"), post(progress::seek)),
+        (t!("/groups/{group}/lag"), get(progress::lag)),
+        (t!("/groups/{group}/inflight"), get(progress::inflight)),
+        (t!("/groups/{group}/members"), get(progress::members)),
+        (t!("/groups/{group}/pause"), post(progress::pause)),
+        (t!("/groups/{group}/resume"), post(progress::resume)),
+        (t!("/groups/{group}/dlq"), get(dead_letters::list)),
+        (t!("/groups/{group}/dlq/{id}"), get(dead_letters::get).delete(dead_letters::delete)),
+        (t!("/groups/{group}/dlq/redrive"), post(dead_letters::redrive)),
         (t!("/plugins"), get(plugins::list)),
         (t!("/plugins/{plugin}"), get(plugins::get)),
         (t!("/plugins/{plugin}/versions"), get(plugins::versions)),

@@ -234,7 +234,7 @@ fn view(home: &Home, letter: DeadLetter) -> Result<Option<DeadLetterView>, Error
 }
 
 /// Why a message was given up, in one word or the words of who gave it up.
-fn reason(reason: &DeadReason) -> String {
+pub(crate) fn reason(reason: &DeadReason) -> String {
     match reason {
         DeadReason::Exhausted => "attempts-exhausted".into(),
         DeadReason::Consumer(words) => words.clone().unwrap_or_else(|| "dead-lettered".into()),

@@ -26,6 +26,7 @@ mod configure;
 mod cursor;
 mod dlq;
 pub mod error;
+mod explain;
 mod filter;
 mod judging;
 mod lease;

@@ -1,6 +1,7 @@
 //! What the use cases take and answer: plain values, without JSON.
 
 mod delivery;
+mod explained;
 mod transaction;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ pub use delivery::{
     AttemptView, DeadLetterView, GroupOffset, InflightView, Lag, MemberView, QueueLag, Redrive, RedriveStatus,
     RedriveTo, Redriven, SeekRequest, SeekTo, Sought, SoughtQueue,
 };
+pub use explained::{Deduplicated, Explained, FilterSaid, JudgedBy, Routed, Standing, TraceEvent};
 
 /// A written object and what the write was.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! One row an operation.
 
 mod configure;
+mod delivery;
 mod messages;
 mod node;
 mod plugins;
@@ -57,6 +58,7 @@ const fn answer(status: u16, description: &'static str, contents: &'static [(&'s
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
     [
         configure::OPERATIONS,
+        delivery::OPERATIONS,
         messages::OPERATIONS,
         plugins::OPERATIONS,
         scheduled::OPERATIONS,

@@ -29,6 +29,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         "Inspect the component and store nothing.",
         r#"{"type":"boolean","default":false}"#,
     ),
+    parameter("group", "query", "Name of a group.", r#"{"type":"string"}"#),
     parameter("time", "query", "An RFC 3339 time.", r#"{"type":"string","format":"date-time"}"#),
     parameter(
         "ack",

@@ -2,8 +2,8 @@
 
 use pointsman_api_types::List;
 use pointsman_api_types::{
-    binding, group, lease, message, node, number, plugin, problem, publish, quota, scheduled, stream, tenant, time,
-    token, topic,
+    binding, dlq, explain, group, lease, message, node, number, plugin, problem, progress, publish, quota, scheduled,
+    stream, tenant, time, token, topic,
 };
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -41,6 +41,13 @@ pub(super) fn all() -> Map<String, Value> {
         publish::PublishAnswer,
         publish::PublishOutcome,
         scheduled::ScheduledInput,
+        progress::SeekInput,
+        progress::Sought,
+        progress::Lag,
+        progress::Paused,
+        dlq::RedriveInput,
+        dlq::Redriven,
+        explain::Explained,
         lease::LeaseInput,
         lease::Leases,
         lease::SettleInput,
@@ -71,10 +78,16 @@ pub(super) fn all() -> Map<String, Value> {
         topic::QueueOffset,
         group::Group,
         message::Message,
+        progress::GroupOffset,
+        progress::Inflight,
+        progress::Member,
+        explain::TraceEvent,
         plugin::PluginVersion,
         binding::Binding,
         binding::LogLine,
     );
+    add_as::<dlq::DeadLetter>(&mut out, "DeadLetter".to_owned());
+    add_as::<List<dlq::DeadLetter>>(&mut out, "List_DeadLetter".to_owned());
     let either = ["Receipt", "PublishAnswer"].map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
     out.insert("Publish201".to_owned(), json!({"description": "One message; or many.", "oneOf": either}));
     out.insert("PublishResult".to_owned(), publish_result());

@@ -33,12 +33,17 @@ pub(super) fn kind(kind: judge::Kind) -> Kind {
     }
 }
 
-fn shown(version: PluginVersionView) -> PluginVersion {
-    let digest = version.digest.iter().fold("sha256:".to_owned(), |mut text, byte| {
+/// A digest as it is shown.
+pub(super) fn digest(bytes: &[u8; 32]) -> String {
+    bytes.iter().fold("sha256:".to_owned(), |mut text, byte| {
         // Writing to a string never fails.
         let _ = write!(text, "{byte:02x}");
         text
-    });
+    })
+}
+
+fn shown(version: PluginVersionView) -> PluginVersion {
+    let digest = digest(&version.digest);
     PluginVersion {
         name: version.name,
         version: version.version,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pointsman_model::{QueueOffset, limits};
 
 use super::GroupRuntime;
+use super::memory::{LeaseMemory, Place, View};
 use crate::error::Error;
 use crate::view::{InflightView, MemberView};
 
@@ -24,23 +25,19 @@ impl GroupRuntime {
         members.insert(Arc::clone(client), now);
     }
 
+    /// The lease of a message, if it runs.
+    pub(crate) fn lease_at(&self, place: Place) -> Option<InflightView> {
+        let memory = self.memory.lock();
+        let lease = memory.leases.get(&place)?;
+        shown(memory.view.as_ref()?, lease)
+    }
+
     /// The leases that run, in no order.
     pub(crate) fn inflight(&self) -> Result<Vec<InflightView>, Error> {
         let mut memory = self.memory.lock();
         let topics = memory.refresh(self.id, &self.parts)?;
         let view = memory.view.as_ref().ok_or(Error::NoLeader)?;
-        let shown = memory.leases.values().filter_map(|lease| {
-            let candidate = &lease.candidate;
-            Some(InflightView {
-                topic: view.topic(candidate.topic)?.name.to_string(),
-                queue: candidate.queue,
-                offset: QueueOffset(candidate.offset),
-                attempt: candidate.attempt.saturating_sub(candidate.base),
-                client_id: lease.client.as_deref().map(str::to_owned),
-                delivered_at: lease.delivered_at,
-                expires_at: lease.expires,
-            })
-        });
+        let shown = memory.leases.values().filter_map(|lease| shown(view, lease));
         let shown = shown.collect();
         drop(memory);
         self.follow(topics);
@@ -70,4 +67,17 @@ impl GroupRuntime {
         members.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         Ok(members)
     }
+}
+
+fn shown(view: &View, lease: &LeaseMemory) -> Option<InflightView> {
+    let candidate = &lease.candidate;
+    Some(InflightView {
+        topic: view.topic(candidate.topic)?.name.to_string(),
+        queue: candidate.queue,
+        offset: QueueOffset(candidate.offset),
+        attempt: candidate.attempt.saturating_sub(candidate.base),
+        client_id: lease.client.as_deref().map(str::to_owned),
+        delivered_at: lease.delivered_at,
+        expires_at: lease.expires,
+    })
 }

@@ -1,0 +1,165 @@
+//! Where a group stands, its dead letters, and what happened to a message.
+
+use pointsman_api_types::Code;
+
+use super::{Answer, Input, JSON, Operation, answer};
+
+const READ: &[&str] = &["Pm-Timeout-Ms", "Pm-Request-Id"];
+const LIST: &[&str] = &["limit", "cursor", "Pm-Timeout-Ms", "Pm-Request-Id"];
+
+const fn read(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    tag: &'static str,
+    parameters: &'static [&'static str],
+    answers: &'static [Answer],
+    codes: &'static [Code],
+) -> Operation {
+    Operation { path, method: "get", id, summary, tag, parameters, input: None, answers, codes }
+}
+
+pub(super) const OPERATIONS: &[Operation] = &[
+    read(
+        "/v1/tenants/{tenant}/groups/{group}/offsets",
+        "list_group_offsets",
+        "List where a group stands in each queue",
+        "groups",
+        LIST,
+        &[answer(200, "A page of queues.", &[(JSON, "List_GroupOffset")])],
+        &[Code::GroupNotFound, Code::InvalidCursor],
+    ),
+    Operation {
+        path: "/v1/tenants/{tenant}/groups/{group}/seek",
+        method: "post",
+        id: "seek",
+        summary: "Let a group go on elsewhere; ends its leases there, resets attempts, leaves its dead letters",
+        tag: "groups",
+        parameters: &["dry_run", "If-Match", "Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: Some(Input { required: true, contents: &[(JSON, "SeekInput")] }),
+        answers: &[answer(200, "The queues that moved; the ETag is the group's.", &[(JSON, "Sought")])],
+        codes: &[
+            Code::GroupNotFound,
+            Code::MessageNotFound,
+            Code::InvalidName,
+            Code::PreconditionRequired,
+            Code::PreconditionFailed,
+        ],
+    },
+    read(
+        "/v1/tenants/{tenant}/groups/{group}/lag",
+        "get_lag",
+        "Get what a group has before it",
+        "groups",
+        READ,
+        &[answer(200, "By queue and in all.", &[(JSON, "Lag")])],
+        &[Code::GroupNotFound],
+    ),
+    read(
+        "/v1/tenants/{tenant}/groups/{group}/inflight",
+        "list_inflight",
+        "List the leases of a group that run",
+        "groups",
+        LIST,
+        &[answer(200, "A page of leases.", &[(JSON, "List_Inflight")])],
+        &[Code::GroupNotFound, Code::InvalidCursor],
+    ),
+    read(
+        "/v1/tenants/{tenant}/groups/{group}/members",
+        "list_members",
+        "List who leased of a group lately",
+        "groups",
+        LIST,
+        &[answer(200, "A page of members.", &[(JSON, "List_Member")])],
+        &[Code::GroupNotFound, Code::InvalidCursor],
+    ),
+    Operation {
+        path: "/v1/tenants/{tenant}/groups/{group}/pause",
+        method: "post",
+        id: "pause_group",
+        summary: "Stop the leases of a group",
+        tag: "groups",
+        parameters: READ,
+        input: None,
+        answers: &[answer(200, "Paused.", &[(JSON, "Paused")])],
+        codes: &[Code::GroupNotFound],
+    },
+    Operation {
+        path: "/v1/tenants/{tenant}/groups/{group}/resume",
+        method: "post",
+        id: "resume_group",
+        summary: "Let the leases of a group go on",
+        tag: "groups",
+        parameters: READ,
+        input: None,
+        answers: &[answer(200, "Resumed.", &[(JSON, "Paused")])],
+        codes: &[Code::GroupNotFound],
+    },
+    read(
+        "/v1/tenants/{tenant}/groups/{group}/dlq",
+        "list_dead_letters",
+        "List the dead letters of a group",
+        "dead-letters",
+        LIST,
+        &[answer(200, "A page of dead letters.", &[(JSON, "List_DeadLetter")])],
+        &[Code::GroupNotFound, Code::InvalidCursor],
+    ),
+    read(
+        "/v1/tenants/{tenant}/groups/{group}/dlq/{id}",
+        "get_dead_letter",
+        "Get a dead letter",
+        "dead-letters",
+        READ,
+        &[answer(200, "The dead letter.", &[(JSON, "DeadLetter")])],
+        &[Code::GroupNotFound, Code::MessageNotFound],
+    ),
+    Operation {
+        path: "/v1/tenants/{tenant}/groups/{group}/dlq/{id}",
+        method: "delete",
+        id: "delete_dead_letter",
+        summary: "Forget a dead letter",
+        tag: "dead-letters",
+        parameters: &["dry_run", "Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: None,
+        answers: &[
+            answer(200, "What would be done (`dry_run`).", &[(JSON, "DryDelete")]),
+            answer(204, "Forgotten.", &[]),
+        ],
+        codes: &[Code::GroupNotFound, Code::MessageNotFound],
+    },
+    Operation {
+        path: "/v1/tenants/{tenant}/groups/{group}/dlq/redrive",
+        method: "post",
+        id: "redrive",
+        summary: "Send dead letters to their group or topic again",
+        tag: "dead-letters",
+        parameters: &["dry_run", "Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: Some(Input { required: false, contents: &[(JSON, "RedriveInput")] }),
+        answers: &[answer(200, "What became of each.", &[(JSON, "Redriven")])],
+        codes: &[
+            Code::GroupNotFound,
+            Code::PluginNotFound,
+            Code::InvalidFilter,
+            Code::InvalidName,
+            Code::QuotaExceeded,
+        ],
+    },
+    read(
+        "/v1/tenants/{tenant}/messages/{id}/explain",
+        "explain",
+        "Explain why a group did or did not get a message",
+        "messages",
+        &["group", "Pm-Timeout-Ms", "Pm-Request-Id"],
+        &[answer(200, "What is known of it.", &[(JSON, "Explained")])],
+        &[Code::MessageNotFound, Code::GroupNotFound],
+    ),
+    read(
+        "/v1/tenants/{tenant}/messages/{id}/trace",
+        "trace",
+        "List what happened to a message",
+        "messages",
+        LIST,
+        &[answer(200, "A page of events, in order of time.", &[(JSON, "List_TraceEvent")])],
+        &[Code::MessageNotFound, Code::InvalidCursor],
+    ),
+];
