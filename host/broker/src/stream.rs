@@ -28,7 +28,7 @@ use crate::lookup::id_of;
 use crate::ports::Judge;
 use crate::view::{FilterSpec, StoredMessage, StreamEvent, StreamFrom, StreamRequest};
 use crate::watch::Signal;
-use crate::{Action, Broker, Call, Error};
+use crate::{Action, Broker, Call, Error, Principal};
 use merge::{Merge, Merged};
 use slot::StreamSlot;
 
@@ -38,6 +38,8 @@ const POLL: Duration = Duration::from_millis(limits::STREAM_POLL_MS);
 /// An open topic stream.
 pub struct TopicStream {
     broker: Broker,
+    /// Whose stream it is: it ends with its token.
+    principal: Principal,
     home: Home,
     topic: Topic,
     scope: u64,
@@ -98,6 +100,7 @@ impl Broker {
         let tail = request.until_tail.then(|| ends(&home, &topic, &from));
         Ok(TopicStream {
             broker: self.clone(),
+            principal: call.principal.clone(),
             scope,
             merge: Merge::new(topic.id, from, request.queues.is_empty()),
             home,
@@ -185,6 +188,9 @@ impl TopicStream {
             }
             if self.broker.inner.stop.is_cancelled() {
                 return self.end(StreamEvent::Drain);
+            }
+            if let Err(error) = self.broker.check_principal(&self.principal) {
+                return self.end(StreamEvent::Failed(error));
             }
             if self.until.is_some_and(|until| until <= Instant::now()) {
                 self.state = Phase::Ended;

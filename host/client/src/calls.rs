@@ -1,5 +1,6 @@
 //! One typed method for each call of the contract.
 
+mod access;
 mod control;
 mod messages;
 mod scheduled;

@@ -33,9 +33,16 @@ enum Command {
     /// Create, list or show consumer groups.
     #[command(subcommand)]
     Group(commands::group::Command),
-    /// Create or list tenants.
+    /// Create, list or delete tenants; show or change what they may use.
     #[command(subcommand)]
     Tenant(commands::tenant::Command),
+    /// Create, list or revoke tokens.
+    #[command(subcommand)]
+    Token(commands::token::Command),
+    /// Show who you are to the server.
+    Whoami(commands::token::Whoami),
+    /// Show who changed what, the newest first.
+    Audit(commands::token::Audit),
     /// Publish one message, or many.
     Publish(commands::publish::Args),
     /// List, show, cancel or change messages that wait for their time.
@@ -72,6 +79,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Topic(command) => commands::topic::run(command),
         Command::Group(command) => commands::group::run(command),
         Command::Tenant(command) => commands::tenant::run(command),
+        Command::Token(command) => commands::token::run(command),
+        Command::Whoami(args) => commands::token::whoami(&args),
+        Command::Audit(args) => commands::token::audit(&args),
         Command::Publish(args) => commands::publish::run(args),
         Command::Scheduled(command) => commands::scheduled::run(command),
         Command::Consume(args) => commands::consume::run(args),

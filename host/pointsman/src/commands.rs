@@ -12,6 +12,7 @@ pub(crate) mod scheduled;
 pub(crate) mod serve;
 pub(crate) mod tail;
 pub(crate) mod tenant;
+pub(crate) mod token;
 pub(crate) mod topic;
 pub(crate) mod version;
 

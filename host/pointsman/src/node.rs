@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pointsman_api::{ApiConfig, ReadyChecks, ServeConfig};
 use pointsman_api_types::node::Check;
-use pointsman_broker::{Broker, BrokerConfig};
+use pointsman_broker::{Broker, BrokerConfig, OperatorToken};
 use pointsman_consensus::NodeConfig;
 use pointsman_model::time::{SharedClock, SystemClock};
 use pointsman_plugin_host::{Compiler, HostConfig, PluginHost};
@@ -54,8 +54,13 @@ pub(crate) struct Node {
 
 impl Node {
     /// Opens the directory and serves it.
-    pub(crate) async fn start(data_dir: &Path, listen: SocketAddr, settings: &Settings) -> Result<Self, Error> {
-        if !listen.ip().is_loopback() {
+    pub(crate) async fn start(
+        data_dir: &Path,
+        listen: SocketAddr,
+        settings: &Settings,
+        operator_token: Option<OperatorToken>,
+    ) -> Result<Self, Error> {
+        if !listen.ip().is_loopback() && operator_token.is_none() {
             return Err(Error::NotLoopback(listen));
         }
         let listener = pointsman_api::bind(listen)?;
@@ -79,7 +84,7 @@ impl Node {
             BrokerConfig {
                 time_scale: settings.time_scale,
                 retention_ms_max: settings.retention_ms_max,
-                operator_token: None,
+                operator_token,
             },
             Arc::clone(&shards.metadata) as _,
             vec![Arc::clone(&shards.data) as _],
@@ -133,6 +138,13 @@ impl Node {
             }
         }
     }
+}
+
+/// Reads an operator token file.
+pub(crate) fn read_operator_token(path: &Path) -> Result<OperatorToken, Error> {
+    let failed = |reason: String| Error::OperatorToken { path: path.to_owned(), reason };
+    let content = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    OperatorToken::parse(&content).map_err(failed)
 }
 
 /// The sandbox of a data directory. Compilers are children of this very program, also when its file was replaced.

@@ -145,6 +145,26 @@ async fn tokens_are_listed_without_the_revoked() {
     assert_eq!(page.items.iter().map(|token| Arc::clone(&token.id)).collect::<Vec<_>>(), ids);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_token() {
+    use crate::view::{StreamEvent, StreamRequest};
+    let fixture = guarded().await;
+    let operator = with(&fixture, FILE_TOKEN);
+    let broker = &fixture.broker;
+    broker.put_topic(&operator, TENANT, "orders", topic_config(1), Expect::Anything).await.expect("a topic");
+    let new = create(&fixture, &operator, TENANT, &["consume:orders"]).await.expect("a token");
+    let call = with(&fixture, &new.bearer);
+    let mut stream = broker.open_stream(&call, TENANT, "orders", StreamRequest::default()).await.expect("a stream");
+    assert!(matches!(stream.next().await, Some(StreamEvent::Open { .. })));
+    assert!(matches!(stream.next().await, Some(StreamEvent::CaughtUp)));
+    let idle = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await;
+    assert!(idle.is_err(), "it goes on while the token is good");
+    broker.revoke_token(&operator, TENANT, &new.token.id, Expect::Anything).await.expect("revoked");
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), stream.next()).await.expect("within 60 s");
+    assert!(matches!(ended, Some(StreamEvent::Failed(Error::TokenRevoked))), "{ended:?}");
+    assert!(stream.next().await.is_none());
+}
+
 #[test]
 fn what_an_operator_token_file_holds() {
     for good in [FILE_TOKEN, "  any-word-of-sixteen-characters \n", &"x".repeat(512), &"x".repeat(16)] {

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let directory = tempfile::Builder::new().prefix("pointsman-demo-").tempdir()?;
     let runtime = node::runtime(&settings)?;
     runtime.block_on(async {
-        let starting = Node::start(directory.path(), args.listen, &settings).await;
+        let starting = Node::start(directory.path(), args.listen, &settings, None).await;
         let node = starting.map_err(|error| Failure::Refused(error.line()))?;
         let shown = show(args, &node, &events);
         let shown = tokio::select! {

@@ -12,9 +12,12 @@ pub(crate) struct Args {
     /// Directory that holds everything the node keeps; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Address for clients; port 0 takes a free one. Only loopback until operator tokens are supported.
+    /// Address for clients; port 0 takes a free one. Only loopback without --operator-token-file.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
+    /// File that holds one token, which this node takes as an operator's; then every call needs a token.
+    #[arg(long, value_name = "FILE")]
+    operator_token_file: Option<PathBuf>,
     /// Address for other nodes; accepted and not used, as a node has no peers yet.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7071")]
     peer_listen: SocketAddr,
@@ -48,7 +51,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let refused = |error: node::Error| Failure::Refused(error.line());
     let runtime = node::runtime(&settings)?;
     runtime.block_on(async {
-        let node = Node::start(&args.data_dir, args.listen, &settings).await.map_err(refused)?;
+        let operator_token = args.operator_token_file.as_deref().map(node::read_operator_token);
+        let operator_token = operator_token.transpose().map_err(refused)?;
+        let node = Node::start(&args.data_dir, args.listen, &settings, operator_token).await.map_err(refused)?;
         node::warn_of_file_system(&args.data_dir);
         tracing::info!(listen = %node.address(), data_dir = %args.data_dir.display(), "ready");
         node::stop_signal().await?;

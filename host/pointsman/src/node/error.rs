@@ -7,8 +7,10 @@ use std::path::PathBuf;
 /// A refused start, or a stop that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("--listen {0}: only loopback addresses are served until operator tokens are supported; use 127.0.0.1:{port}", port = .0.port())]
+    #[error("--listen {0}: only loopback addresses are served without an operator token; use 127.0.0.1:{port}, or name a file that holds one with --operator-token-file", port = .0.port())]
     NotLoopback(SocketAddr),
+    #[error("--operator-token-file {}: {reason}", path.display())]
+    OperatorToken { path: PathBuf, reason: String },
     #[error("{0}{advice}", advice = advice_bind(.0))]
     Bind(#[from] pointsman_api::Error),
     #[error("cannot listen on {listen}: {source}")]
