@@ -9,6 +9,7 @@ mod durability;
 mod guide;
 mod hostile;
 mod http;
+mod kinds;
 mod lease;
 mod publish;
 mod server;

@@ -1,8 +1,8 @@
 //! The built-in check-back `webhook`: a web service knows what became of a transaction.
 //!
-//! Config: `{"url": "https://shop.example/transactions", "allow": ["shop.example:443"], "headers": {"X-Api-Key": "…"}}`;
-//! `headers` is optional. The broker asks no host that `allow` does not name as `host:port`, so the URL's must be there.
-//! It is asked by `POST`:
+//! Config: `{"url": "https://shop.example/transactions", "allow": ["shop.example"], "headers": {"X-Api-Key": "…"}}`;
+//! `headers` is optional. The broker asks no host that `allow` does not name, as `host:port`, or as `host` for the scheme's
+//! own port; so the URL's must be there. It is asked by `POST`:
 //!
 //! ```json
 //! {"transaction":"t…","attempt":1,"producer_group":"default","topic":"orders","messages":2,"tag":null,"keys":["1042"],
@@ -62,21 +62,24 @@ enum State {
     Unknown,
 }
 
-/// `host:port` of a URL, in lower case.
-fn authority(url: &str) -> Result<String, String> {
-    let (port, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
-        (Some(rest), _) => (443, rest),
-        (_, Some(rest)) => (80, rest),
+/// The names of a URL's host in an allow-list, in lower case: `host:port`, and `host` where the port is the scheme's own.
+fn names(url: &str) -> Result<Vec<String>, String> {
+    let (own_port, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => ("443", rest),
+        (_, Some(rest)) => ("80", rest),
         _ => return Err("the URL begins with `https://` or `http://`".to_owned()),
     };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
     if authority.is_empty() || authority.contains('@') {
         return Err("the URL names a host, and no user".to_owned());
     }
     // Of `[::1]` the colons are none of a port.
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    let authority = authority.to_ascii_lowercase();
-    Ok(if has_port { authority } else { format!("{authority}:{port}") })
+    let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((host, port)) => (host, port),
+        None => (authority.as_str(), own_port),
+    };
+    let own = (port == own_port).then(|| host.to_owned());
+    Ok(std::iter::once(format!("{host}:{port}")).chain(own).collect())
 }
 
 impl CheckBack for Webhook {
@@ -89,9 +92,9 @@ impl CheckBack for Webhook {
         if config.headers.len() > HEADERS_MAX || header_bytes > HEADERS_BYTES_MAX {
             return Err(format!("at most {HEADERS_MAX} headers of {HEADERS_BYTES_MAX} bytes in all"));
         }
-        let authority = authority(&config.url)?;
-        if !config.allow.iter().any(|allowed| allowed.eq_ignore_ascii_case(&authority)) {
-            return Err(format!("`allow` does not name `{authority}`, which the URL is of"));
+        let names = names(&config.url)?;
+        if !config.allow.iter().any(|allowed| names.iter().any(|name| name.eq_ignore_ascii_case(allowed))) {
+            return Err(format!("`allow` does not name `{}`, which the URL is of", names[0]));
         }
         Ok(config)
     }
@@ -204,19 +207,20 @@ mod tests {
         }
     }
 
-    fn check_authority(url: &str, expected: &str) {
-        assert_eq!(authority(url).as_deref(), Ok(expected), "{url}");
+    fn check_names(url: &str, expected: &[&str]) {
+        assert_eq!(names(url).as_deref(), Ok(&expected.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..]));
     }
 
     #[test]
     fn the_host_and_port_of_a_url() {
-        check_authority("https://Shop.example", "shop.example:443");
-        check_authority("http://shop.example/a:1", "shop.example:80");
-        check_authority("http://shop.example:8080?x", "shop.example:8080");
-        check_authority("https://[::1]/x", "[::1]:443");
-        check_authority("https://[::1]:5", "[::1]:5");
+        check_names("https://Shop.example", &["shop.example:443", "shop.example"]);
+        check_names("http://shop.example/a:1", &["shop.example:80", "shop.example"]);
+        check_names("http://shop.example:8080?x", &["shop.example:8080"]);
+        check_names("https://shop.example:443", &["shop.example:443", "shop.example"]);
+        check_names("https://[::1]/x", &["[::1]:443", "[::1]"]);
+        check_names("https://[::1]:5", &["[::1]:5"]);
         for url in ["ftp://a", "shop.example", "https://", "https:///x", "https://me@shop.example", "HTTPS:/a"] {
-            assert!(authority(url).is_err(), "{url}");
+            assert!(names(url).is_err(), "{url}");
         }
     }
 
@@ -226,7 +230,8 @@ mod tests {
             "{}",
             r#"{"url":"https://shop.example"}"#,
             r#"{"url":"https://shop.example","allow":[]}"#,
-            r#"{"url":"https://shop.example","allow":["shop.example"]}"#,
+            r#"{"url":"https://shop.example","allow":["shop.example:80"]}"#,
+            r#"{"url":"https://shop.example:8443","allow":["shop.example"]}"#,
             r#"{"url":"https://shop.example:8443","allow":["shop.example:443"]}"#,
             r#"{"url":"shop.example","allow":["shop.example:443"]}"#,
             r#"{"url":"https://shop.example","allow":["shop.example:443"],"retries":1}"#,

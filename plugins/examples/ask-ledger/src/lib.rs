@@ -2,7 +2,7 @@
 //!
 //! A producer prepares "paid" messages, books the payment in the ledger and commits. Where it dies in between, this asks
 //! `GET {ledger}/{payment}`; the payment's number is a property of the message. Config: `{"ledger":
-//! "https://ledger.example/payments", "allow": ["ledger.example:443"], "property": "payment", "grace_ms": 60000}`; the last
+//! "https://ledger.example/payments", "allow": ["ledger.example"], "property": "payment", "grace_ms": 60000}`; the last
 //! two are optional. A payment that the ledger does not know is rolled back once the grace is over: the booking may have
 //! been on its way.
 
