@@ -6,8 +6,9 @@
 //! 2. [`PluginHost::compile`] makes code of it, in a child process with limits, and keeps the code on disk.
 //! 3. [`PluginHost::try_init`] hands it a binding's config and gets its [`pointsman_model::judge::Plan`]: the
 //!    fields it wants to see.
-//! 4. [`PluginHost::bind`] makes a [`Bound`]; [`PluginHost::filter`] and [`PluginHost::select`] hand batches of
-//!    columns to it and get a verdict for each message.
+//! 4. [`PluginHost::bind`] makes a [`Bound`]. [`PluginHost::filter`], [`PluginHost::select`] and [`PluginHost::dedup`]
+//!    hand batches of columns to it and get a verdict for each message; [`PluginHost::retry`],
+//!    [`PluginHost::check_back`] and [`PluginHost::check_answer`] hand over a record and get one.
 //!
 //! What a plugin does wrong is a verdict and a counter of its binding, never an error of the host: it is stopped by
 //! fuel, by the clock or by its memory cap, the batch is searched for the message to blame, and the rest is judged.
