@@ -183,8 +183,9 @@ fn a_check_back_asks_the_ledger_of_a_silent_producer() {
 fn project(directory: &Path, kind: &str, arguments: &[&str]) -> Vec<String> {
     let project = directory.join(kind);
     let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).env_remove("CARGO_TARGET_DIR").current_dir(directory);
-        let output = output.output().expect("run");
+        let mut command = Command::new(program);
+        let output = command.args(arguments).env_remove("CARGO_TARGET_DIR").current_dir(directory).output();
+        let output = output.expect("run");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{kind}: {arguments:?}: {error}");
         String::from_utf8(output.stdout).expect("UTF-8")
