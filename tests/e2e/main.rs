@@ -4,6 +4,7 @@
 
 mod cli;
 mod contract;
+mod dedup;
 mod delay;
 mod durability;
 mod guide;

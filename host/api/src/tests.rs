@@ -4,6 +4,7 @@ mod access;
 mod bad_input;
 mod configure;
 mod conventions;
+mod dedup;
 mod delivery;
 mod messages;
 mod ndjson;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::{Client, encode_component};
 
-pub use messages::{PublishOptions, StreamOptions};
+pub use messages::{ManyOptions, PublishOptions, StreamOptions};
 
 /// Added to the wait that a long poll asks for.
 const LONG_POLL_SLACK: Duration = Duration::from_secs(15);

@@ -19,7 +19,7 @@ mod sse;
 mod stream;
 
 pub use base_url::{encode_component, is_loopback_url};
-pub use calls::{PublishOptions, StreamOptions, Tenant};
+pub use calls::{ManyOptions, PublishOptions, StreamOptions, Tenant};
 pub use error::Error;
 pub use frames::push_frame;
 pub use pool::{Client, ClientOptions, IDLE_MS_MAX};

@@ -45,6 +45,8 @@ enum Command {
     Audit(commands::token::Audit),
     /// Publish one message, or many.
     Publish(commands::publish::Args),
+    /// Ask what became of a publish, by its idempotency key.
+    Published(commands::published::Args),
     /// List, show, cancel or change messages that wait for their time.
     #[command(subcommand)]
     Scheduled(commands::scheduled::Command),
@@ -83,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Whoami(args) => commands::token::whoami(&args),
         Command::Audit(args) => commands::token::audit(&args),
         Command::Publish(args) => commands::publish::run(args),
+        Command::Published(args) => commands::published::run(&args),
         Command::Scheduled(command) => commands::scheduled::run(command),
         Command::Consume(args) => commands::consume::run(args),
         Command::Tail(args) => commands::tail::run(args),
@@ -157,6 +160,8 @@ mod tests {
             "group create billing --topic orders --tags paid||refunded",
             "publish orders hello --tag paid --key a --key b --property amount=5",
             "publish orders later --delay-level 3",
+            "publish orders once --idempotency-key 7f3a",
+            "published orders 7f3a",
             "scheduled change m1 --deliver-at 2026-11-21T10:18:27Z",
             "consume billing --max 5 --wait-ms 100 --no-ack",
             "tail orders --from earliest --until-tail",

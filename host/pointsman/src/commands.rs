@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod group;
 pub(crate) mod plugin;
 pub(crate) mod publish;
+pub(crate) mod published;
 pub(crate) mod scheduled;
 pub(crate) mod serve;
 pub(crate) mod tail;

@@ -19,7 +19,7 @@ use pointsman_api_types::lease::{LeaseInput, SettleItem, SettleOp, SettleStatus}
 use pointsman_api_types::message::Message;
 use pointsman_api_types::plugin::Kind;
 use pointsman_api_types::topic::TopicInput;
-use pointsman_client::{Client, ClientOptions, StreamOptions, Tenant, push_frame};
+use pointsman_client::{Client, ClientOptions, ManyOptions, StreamOptions, Tenant, push_frame};
 use pointsman_model::limits;
 use pointsman_plugin_host::{Builtin, PluginHost};
 use serde_json::json;
@@ -165,7 +165,8 @@ async fn publish(tenant: &Tenant, events: &[Event]) -> Result<(), Failure> {
         push_frame(&mut frames, &event.meta(), event.body.as_bytes());
         held += 1;
         if held == BATCH_MESSAGES || frames.len() >= BATCH_BYTES || i + 1 == events.len() {
-            let answer = tenant.publish_frames(TOPIC, Bytes::from(std::mem::take(&mut frames)), None).await?;
+            let answer =
+                tenant.publish_frames(TOPIC, Bytes::from(std::mem::take(&mut frames)), &ManyOptions::default()).await?;
             if let Some(problem) = answer.results.iter().find_map(|result| result.problem.as_ref()) {
                 return Err(Failure::Refused(format!("a message was refused: {} ({})", problem.detail, problem.code)));
             }

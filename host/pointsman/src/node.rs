@@ -184,7 +184,10 @@ fn api_config(
         stats: Arc::clone(&serve.stats),
         metrics: vec![
             Arc::new(move |text| metrics::write(&measured, text)),
-            Arc::new(move |text| metrics::timers::write(&broker.timer_stats(), text)),
+            Arc::new(move |text| {
+                metrics::timers::write(&broker.timer_stats(), text);
+                metrics::write_duplicates(broker.duplicates(), text);
+            }),
         ],
         ready: vec![checks],
     }

@@ -6,6 +6,7 @@
 
 mod baseline;
 mod connection;
+mod dedup;
 mod figures;
 mod latency;
 mod load;
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Only the figures whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Messages of the figure `dedup-million`.
+    #[arg(long, default_value_t = 1_000_000)]
+    messages: u64,
     /// Replace the table in docs/benchmarks.md.
     #[arg(long)]
     write: bool,
@@ -65,6 +69,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     baseline::measure(scratch.path(), options, &mut table)?;
     runtime.block_on(async {
         load::measure(root, scratch.path(), options, &mut table).await?;
+        dedup::measure(root, scratch.path(), options, &mut table).await?;
         latency::measure(root, scratch.path(), options, &mut table).await
     })?;
     if options.wants("decision") {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pointsman_api_types::Time;
 use pointsman_api_types::lease::{Lease, LeaseInput, Leases, SettleInput, SettleItem, SettleResult, Settled};
 use pointsman_api_types::message::Message;
-use pointsman_api_types::publish::{BATCH_TYPE, FRAMES_TYPE, PublishAnswer, Receipt};
+use pointsman_api_types::publish::{BATCH_TYPE, FRAMES_TYPE, PublishAnswer, PublishOutcome, Receipt};
 
 use super::{LONG_POLL_SLACK, Tenant};
 use crate::{Error, Request, TopicStream, encode_component};
@@ -33,12 +33,23 @@ pub struct PublishOptions {
     pub delay_level: Option<u8>,
     /// Deliver at a time.
     pub deliver_at: Option<Time>,
+    /// Stored once under this key, within the topic's window.
+    pub idempotency_key: Option<String>,
     /// Expires so long after it was stored.
     pub ttl_ms: Option<u64>,
     /// 0 to 9.
     pub priority: Option<u8>,
     /// `quorum`, `leader` or `none`; the topic's durability if absent.
     pub ack: Option<String>,
+}
+
+/// What is said about many messages at once.
+#[derive(Clone, Debug, Default)]
+pub struct ManyOptions {
+    /// `quorum`, `leader` or `none`; the topic's durability if absent.
+    pub ack: Option<String>,
+    /// Message i is stored once under `{key}/{i}`, unless it has a key of its own.
+    pub idempotency_key: Option<String>,
 }
 
 /// What a topic stream shows.
@@ -77,6 +88,7 @@ impl Tenant {
             .header_if("pm-delay-ms", options.delay_ms.map(|delay| delay.to_string()))
             .header_if("pm-delay-level", options.delay_level.map(|level| level.to_string()))
             .header_if("pm-deliver-at", options.deliver_at.map(|at| at.to_string()))
+            .header_if("idempotency-key", options.idempotency_key.as_ref())
             .header_if("pm-ttl-ms", options.ttl_ms.map(|ttl| ttl.to_string()))
             .header_if("pm-priority", options.priority.map(|priority| priority.to_string()));
         for key in &options.keys {
@@ -92,17 +104,47 @@ impl Tenant {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn publish_batch(&self, topic: &str, batch: Bytes, ack: Option<&str>) -> Result<PublishAnswer, Error> {
-        let request = Request::post(self.messages_path(topic, ack)).body(BATCH_TYPE, batch);
-        self.client.send(request).await?.json()
+    pub async fn publish_batch(
+        &self,
+        topic: &str,
+        batch: Bytes,
+        options: &ManyOptions,
+    ) -> Result<PublishAnswer, Error> {
+        self.publish_many(topic, BATCH_TYPE, batch, options).await
     }
 
     /// Publishes frames, as [`crate::push_frame`] makes them.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn publish_frames(&self, topic: &str, frames: Bytes, ack: Option<&str>) -> Result<PublishAnswer, Error> {
-        let request = Request::post(self.messages_path(topic, ack)).body(FRAMES_TYPE, frames);
+    pub async fn publish_frames(
+        &self,
+        topic: &str,
+        frames: Bytes,
+        options: &ManyOptions,
+    ) -> Result<PublishAnswer, Error> {
+        self.publish_many(topic, FRAMES_TYPE, frames, options).await
+    }
+
+    async fn publish_many(
+        &self,
+        topic: &str,
+        content_type: &str,
+        body: Bytes,
+        options: &ManyOptions,
+    ) -> Result<PublishAnswer, Error> {
+        let request = Request::post(self.messages_path(topic, options.ack.as_deref()))
+            .body(content_type, body)
+            .header_if("idempotency-key", options.idempotency_key.as_ref());
+        self.client.send(request).await?.json()
+    }
+
+    /// What became of a publish with this idempotency key.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn published(&self, topic: &str, idempotency_key: &str) -> Result<PublishOutcome, Error> {
+        let request = Request::get(self.path(&["topics", topic, "publishes", idempotency_key]));
         self.client.send(request).await?.json()
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use pointsman_api_types::publish::{PublishAnswer, Receipt};
-use pointsman_client::{PublishOptions, Tenant};
+use pointsman_client::{ManyOptions, PublishOptions, Tenant};
 use pointsman_model::limits;
 
 use crate::commands::scheduled::When;
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Queue to put it into.
     #[arg(long, value_name = "N")]
     queue: Option<u16>,
+    /// Store it once: publishing it again with the same key answers the first. Of many, message i has KEY/first/i, where first is the place of its batch.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     #[command(flatten)]
     when: When,
     /// Expires so long after it was stored.
@@ -98,6 +101,7 @@ fn one(args: Args, tenant: &Tenant) -> Result<(), Failure> {
         delay_ms: args.when.delay_ms,
         delay_level: args.when.delay_level,
         deliver_at: args.when.deliver_at,
+        idempotency_key: args.idempotency_key,
         ttl_ms: args.ttl_ms,
         priority: args.priority,
         ack: args.ack,
@@ -111,8 +115,17 @@ fn one(args: Args, tenant: &Tenant) -> Result<(), Failure> {
         table.row([cell(receipt.id), receipt.topic, deliver_at.to_string()]);
         return Ok(table.print()?);
     }
+    print(&receipt)?;
+    if receipt.duplicate == Some(true) {
+        output::line("a duplicate: stored before, and not again")?;
+    }
+    Ok(())
+}
+
+/// Shows where a message lies.
+pub(crate) fn print(receipt: &Receipt) -> Result<(), Failure> {
     let mut table = table();
-    row(&mut table, &receipt);
+    row(&mut table, receipt);
     Ok(table.print()?)
 }
 
@@ -137,9 +150,12 @@ fn many(args: &Args, tenant: &Tenant) -> Result<(), Failure> {
             let batch = if read == 0 { batches.finish() } else { batches.push(text)? };
             if let Some(batch) = batch {
                 let first = told.sent;
+                // A batch's messages are numbered by themselves, so the batch's place makes their keys differ.
+                let idempotency_key = args.idempotency_key.as_ref().map(|key| format!("{key}/{first}"));
+                let options = ManyOptions { ack: args.ack.clone(), idempotency_key };
                 let answer = match args.ndjson {
-                    true => tenant.publish_batch(&args.topic, batch, args.ack.as_deref()).await?,
-                    false => tenant.publish_frames(&args.topic, batch, args.ack.as_deref()).await?,
+                    true => tenant.publish_batch(&args.topic, batch, &options).await?,
+                    false => tenant.publish_frames(&args.topic, batch, &options).await?,
                 };
                 told.take(answer, first);
             }

@@ -12,6 +12,14 @@ const MICROS: f64 = 1e6;
 /// Name, help and value of a gauge.
 type Gauge<'a> = (&'a str, &'a str, &'a dyn Fn(&ShardMetrics) -> u64);
 
+/// Appends how many publishes were answered as duplicates.
+pub(crate) fn write_duplicates(duplicates: u64, text: &mut String) {
+    const NAME: &str = "pointsman_publish_duplicates";
+    // Writing to a `String` does not fail.
+    let _ = writeln!(text, "# TYPE {NAME} counter\n# HELP {NAME} Publishes answered with a message stored before.");
+    let _ = writeln!(text, "{NAME}_total {duplicates}");
+}
+
 /// Appends the families of a node's shards.
 pub(crate) fn write(node: &Node, text: &mut String) {
     let shards: Vec<ShardMetrics> = node.shards().into_iter().map(|shard| shard.metrics()).collect();

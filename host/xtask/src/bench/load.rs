@@ -13,6 +13,8 @@ const BATCH_MESSAGES: usize = 100;
 const SINGLE_CONNECTIONS: usize = 64;
 const BATCH_CONNECTIONS: usize = 8;
 const LEASE_CONNECTIONS: usize = 4;
+/// Stands for a key in a request.
+const KEY: &[u8; 16] = b"0000-00000000000";
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// All closed-loop figures, each against a fresh server.
@@ -26,11 +28,21 @@ pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, tabl
     );
     let plain = "single publish, 64 connections, no selector";
     let selected = "single publish, 64 connections, custom selector";
+    let once = "single publish, 64 connections, idempotency keys";
+    let (frames, batch) = (frames(&text), batch(&text));
     let cases = [
-        (plain, &single, SINGLE_CONNECTIONS, 1, false),
-        (selected, &single, SINGLE_CONNECTIONS, 1, true),
-        ("batch publish 100 × 1 KiB, frames", &frames(&text), BATCH_CONNECTIONS, BATCH_MESSAGES, false),
-        ("batch publish 100 × 1 KiB, JSON", &batch(&text), BATCH_CONNECTIONS, BATCH_MESSAGES, false),
+        (plain, single.clone(), SINGLE_CONNECTIONS, 1, false),
+        (once, keyed(&single), SINGLE_CONNECTIONS, 1, false),
+        (selected, single, SINGLE_CONNECTIONS, 1, true),
+        ("batch publish 100 × 1 KiB, frames", frames.clone(), BATCH_CONNECTIONS, BATCH_MESSAGES, false),
+        (
+            "batch publish 100 × 1 KiB, frames, idempotency keys",
+            keyed(&frames),
+            BATCH_CONNECTIONS,
+            BATCH_MESSAGES,
+            false,
+        ),
+        ("batch publish 100 × 1 KiB, JSON", batch, BATCH_CONNECTIONS, BATCH_MESSAGES, false),
     ];
     for (name, request, connections, messages, selector) in cases {
         if !options.wants(name) {
@@ -42,7 +54,7 @@ pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, tabl
             let data = scratch.join(format!("load-{run}"));
             let server = Server::start(root, &data, options).await?;
             topic(&server, selector).await?;
-            runs.push(closed_loop(&server.address, request, connections, messages, options.length()).await?);
+            runs.push(closed_loop(&server.address, &request, connections, messages, options.length()).await?);
             memory = server.memory_mib();
             drop(server);
             std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
@@ -74,14 +86,19 @@ async fn closed_loop(
     messages: usize,
     length: Duration,
 ) -> Result<Figure, String> {
-    let request: std::sync::Arc<[u8]> = request.into();
     let start = Instant::now();
     let mut tasks = Vec::new();
-    for _ in 0..connections {
-        let (mut connection, request) = (Connection::open(address).await?, request.clone());
+    for of in 0..connections {
+        let mut connection = Connection::open(address).await?;
+        let mut request = request.to_vec();
+        let key = find(&request, KEY);
         tasks.push(tokio::spawn(async move {
             let mut latencies = Vec::new();
             while start.elapsed() < length {
+                if let Some(at) = key {
+                    let fresh = format!("{of:04}-{:011}", latencies.len());
+                    request[at..at + KEY.len()].copy_from_slice(fresh.as_bytes());
+                }
                 let before = Instant::now();
                 connection.must(&request).await?;
                 latencies.push(before.elapsed());
@@ -172,6 +189,13 @@ pub(crate) fn settle_all(answer: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
     body.extend_from_slice(b"]}");
     (leased > 0).then(|| (request("POST", "/v1/tenants/default/groups/bench/settle", &[JSON], &body), leased))
+}
+
+/// The same request with an idempotency key, which is another one in each call.
+fn keyed(request: &[u8]) -> Vec<u8> {
+    let line = request.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let header = [&b"Idempotency-Key: "[..], KEY, b"\r\n"].concat();
+    [&request[..line], &header[..], &request[line..]].concat()
 }
 
 fn body_text() -> String {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::{
-    Cause, CheckTable, CheckVia, Delay, Judged, Origin, Park, Place, PublishHead, ResolvedBy, TimerChange, TimerOp,
-    TransactionChecked, TransactionMeta, TransactionResolve, TransactionVerdict,
+    Cause, CheckTable, CheckVia, Dedup, DedupBy, Delay, Judged, Origin, Park, Place, PublishHead, ResolvedBy,
+    TimerChange, TimerOp, TransactionChecked, TransactionMeta, TransactionResolve, TransactionVerdict,
 };
 use crate::outcome::Refusal;
 
@@ -54,8 +54,12 @@ fn message_head() -> impl Strategy<Value = Vec<u8>> {
         check,
         delays,
     }));
-    (park, origin, meta).prop_map(|(park, origin, transaction)| {
-        postcard::to_stdvec(&PublishHead { park, origin, transaction, ..PublishHead::default() }).unwrap()
+    let by = prop::sample::select(vec![DedupBy::Producer, DedupBy::Plugin]);
+    let dedup = (prop::sample::select(vec!["k", "l"]), by, 0_u128..2, 0_u64..2_000);
+    let dedup =
+        prop::option::of(dedup.prop_map(|(key, by, fingerprint, window_ms)| Dedup { key, by, fingerprint, window_ms }));
+    (park, origin, meta, dedup).prop_map(|(park, origin, transaction, dedup)| {
+        postcard::to_stdvec(&PublishHead { park, origin, transaction, dedup, ..PublishHead::default() }).unwrap()
     })
 }
 

@@ -5,9 +5,9 @@ use pointsman_model::{GroupId, QueueId, QueueOffset};
 use proptest::prelude::*;
 
 use super::commands::{self, builtin, delete, group_config, lease, put_if, topic_config};
-use super::reference::{Act, BindAsk, Expected, From, GroupAsk, LeaseAsk, NOBODY, Reference};
+use super::reference::{Act, BindAsk, Expected, From, GroupAsk, KeyAsk, LeaseAsk, NOBODY, Reference, WINDOW_MS};
 use super::*;
-use crate::command::{PublishHead, Shorthand, Slot, Start};
+use crate::command::{Dedup, DedupBy, PublishHead, Shorthand, Slot, Start};
 use crate::outcome::Refusal;
 
 fn topic_name() -> impl Strategy<Value = char> {
@@ -24,6 +24,11 @@ fn expect() -> impl Strategy<Value = Expect> {
 
 fn lease_ask() -> impl Strategy<Value = LeaseAsk> {
     (topic_name(), 0_u16..3, 0_u64..6, prop::sample::select(vec![0, 1, 1, 1, 2, 2, 3, 4]))
+}
+
+fn key_ask() -> impl Strategy<Value = KeyAsk> {
+    (prop::sample::select(vec!['a', 'a', 'b']), prop::bool::weighted(0.3), prop::sample::select(vec![0, 0, 0, 1]))
+        .prop_map(|(name, by_plugin, payload)| KeyAsk { name, by_plugin, payload })
 }
 
 fn group_ask() -> impl Strategy<Value = GroupAsk> {
@@ -51,8 +56,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => group_name().prop_map(|name| Act::DropGroup { name }),
         3 => (prop::sample::select(vec!['x', 'y']), bind_ask()).prop_map(|(name, ask)| Act::Bind { name, ask }),
         1 => prop::sample::select(vec!['x', 'y']).prop_map(|name| Act::Unbind { name }),
-        12 => (topic_name(), 0_u16..3, prop::bool::weighted(0.1), prop::bool::weighted(0.2))
-            .prop_map(|(topic, queue, stale, continues)| Act::Publish { topic, queue, stale, continues }),
+        12 => (topic_name(), 0_u16..3, prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::option::of(key_ask()))
+            .prop_map(|(topic, queue, stale, continues, key)| Act::Publish { topic, queue, stale, continues, key }),
         8 => (group_name(), prop::collection::vec(lease_ask(), 1..5))
             .prop_map(|(group, leases)| Act::Ack { group, leases }),
         12 => (group_name(), lease_ask(), any::<bool>(), 0_u64..50)
@@ -82,9 +87,16 @@ fn encode(act: &Act, reference: &Reference) -> Command {
             put_if(Expect::Anything, Object::Binding { name: (*name).into(), config })
         }
         Act::Unbind { name } => delete(Target::Binding((*name).into())),
-        Act::Publish { topic, queue, stale, continues } => {
+        Act::Publish { topic, queue, stale, continues, key } => {
             let generation = reference.topic(*topic).map_or(0, |topic| topic.generation) + u32::from(*stale);
-            let head = PublishHead { keys: vec!["k"], tag: Some("tag"), ..PublishHead::default() };
+            let name = key.map(|key| key.name.to_string());
+            let dedup = key.zip(name.as_deref()).map(|(key, name)| Dedup {
+                key: name,
+                by: if key.by_plugin { DedupBy::Plugin } else { DedupBy::Producer },
+                fingerprint: key.payload.into(),
+                window_ms: WINDOW_MS,
+            });
+            let head = PublishHead { keys: vec!["k"], tag: Some("tag"), dedup, ..PublishHead::default() };
             commands::publish(topic_id(*topic), *queue, generation, &head)
                 .change(|header| header.flags = if *continues { FLAG_UNIT_CONTINUES } else { 0 })
         }

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use pointsman_model::{Generation, QueueId, QueueOffset, Timestamp};
 
 use super::*;
+use crate::command::Place;
 use crate::command::Slot;
-use crate::outcome::{Refusal, Settlement};
+use crate::outcome::{Duplicate, Refusal, Settlement};
 
 /// What someone asks for. Names are letters, so that they meet.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub(super) enum Act {
     DropGroup { name: char },
     Bind { name: char, ask: BindAsk },
     Unbind { name: char },
-    Publish { topic: char, queue: u16, stale: bool, continues: bool },
+    Publish { topic: char, queue: u16, stale: bool, continues: bool, key: Option<KeyAsk> },
     Ack { group: char, leases: Vec<LeaseAsk> },
     Again { group: char, lease: LeaseAsk, expired: bool, delay_ms: u64 },
     Skip { group: char, topic: char, queue: u16, stale: bool, ranges: Vec<(u64, u64)> },
@@ -47,6 +48,27 @@ pub(super) struct BindAsk {
     pub(super) group: Option<char>,
     pub(super) setting: u8,
 }
+
+/// A dedup key: its name, who named it, and which payload it comes with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct KeyAsk {
+    pub(super) name: char,
+    pub(super) by_plugin: bool,
+    pub(super) payload: u8,
+}
+
+impl KeyAsk {
+    fn is(self, other: Self) -> bool {
+        (self.name, self.by_plugin) == (other.name, other.by_plugin)
+    }
+
+    fn contradicts(self, other: Self) -> bool {
+        !self.by_plugin && self.payload != other.payload
+    }
+}
+
+/// How long every key is remembered.
+pub(super) const WINDOW_MS: u64 = 40;
 
 /// Topic, queue, offset, attempt.
 pub(super) type LeaseAsk = (char, u16, u64, u16);
@@ -106,6 +128,8 @@ pub(super) struct Reference {
     pub(super) bindings: Vec<RBinding>,
     topic_ids: u32,
     group_ids: u32,
+    /// Topic, key, until when, and the message: every one there ever was, the newest last.
+    keys: Vec<(u32, KeyAsk, u64, Duplicate)>,
     /// The place and stamp of the record that is applied.
     pub(super) at: (LogIndex, u16, Timestamp),
 }
@@ -128,7 +152,8 @@ impl Reference {
             self.at.1 = *ordinal;
             return vec![self.one(act)];
         }
-        let mut refusals: Vec<_> = acts.iter().map(|(_, act)| self.refusal_in_unit(act)).collect();
+        let mut keys = Vec::new();
+        let mut refusals: Vec<_> = acts.iter().map(|(_, act)| self.refusal_in_unit(act, &mut keys)).collect();
         if !closed {
             refusals.pop();
             refusals.push(Some(Expected::Malformed));
@@ -145,11 +170,31 @@ impl Reference {
         refusals.into_iter().zip(acts).map(part).collect()
     }
 
-    fn refusal_in_unit(&self, act: &Act) -> Option<Expected> {
-        match act {
-            Act::Publish { topic, queue, stale, .. } => self.publish_refusal(*topic, *queue, *stale).map(refused),
-            _ => Some(Expected::Malformed),
+    /// `keys` are those that earlier acts of the unit bring.
+    fn refusal_in_unit(&self, act: &Act, keys: &mut Vec<(char, KeyAsk)>) -> Option<Expected> {
+        let Act::Publish { topic, queue, stale, key, .. } = act else { return Some(Expected::Malformed) };
+        if let Some(refusal) = self.publish_refusal(*topic, *queue, *stale) {
+            return Some(refused(refusal));
         }
+        let key = (*key)?;
+        let stored = self.remembered(*topic, key);
+        let brought = keys.iter().find(|(of, other)| of == topic && other.is(key)).map(|(_, other)| *other);
+        match brought.or(stored.map(|(other, _)| other)) {
+            Some(other) if key.contradicts(other) => Some(refused(Refusal::IdempotencyMismatch)),
+            Some(_) => None,
+            None => {
+                keys.push((*topic, key));
+                None
+            }
+        }
+    }
+
+    /// The message that a topic remembers under a key, with the payload it came with.
+    fn remembered(&self, topic: char, key: KeyAsk) -> Option<(KeyAsk, Duplicate)> {
+        let id = self.topic(topic)?.id;
+        let live =
+            |(of, other, until, _): &&(u32, KeyAsk, u64, Duplicate)| *of == id && other.is(key) && self.at.2.0 < *until;
+        self.keys.iter().rev().find(live).map(|(_, other, _, message)| (*other, *message))
     }
 
     fn one(&mut self, act: &Act) -> Expected {
@@ -160,7 +205,7 @@ impl Reference {
             Act::DropGroup { name } => self.drop_group(*name),
             Act::Bind { name, ask } => self.bind(*name, ask),
             Act::Unbind { name } => self.unbind(*name),
-            Act::Publish { topic, queue, stale, .. } => self.publish(*topic, *queue, *stale),
+            Act::Publish { topic, queue, stale, key, .. } => self.publish(*topic, *queue, *stale, *key),
             Act::Ack { group, leases } => {
                 let ended = leases.iter().map(|lease| self.end(*group, lease, None)).collect::<Option<Vec<_>>>();
                 ended.map_or(refused(Refusal::GroupNotFound), |all| Expected::Exactly(Outcome::Settled(all)))
@@ -378,13 +423,24 @@ impl Reference {
         }
     }
 
-    fn publish(&mut self, topic: char, queue: u16, stale: bool) -> Expected {
+    fn publish(&mut self, topic: char, queue: u16, stale: bool, key: Option<KeyAsk>) -> Expected {
         if let Some(refusal) = self.publish_refusal(topic, queue, stale) {
             return refused(refusal);
+        }
+        match key.and_then(|key| Some((key, self.remembered(topic, key)?))) {
+            Some((key, (other, _))) if key.contradicts(other) => return refused(Refusal::IdempotencyMismatch),
+            Some((_, (_, message))) => return Expected::Exactly(Outcome::Duplicate(message)),
+            None => {}
         }
         let (index, ordinal, stored_at) = self.at;
         let topic = self.topics.iter_mut().find(|t| t.name == topic).unwrap();
         topic.ends[usize::from(queue)] += 1;
+        if let Some(key) = key {
+            let at = Some((QueueId(queue), QueueOffset(topic.ends[usize::from(queue)] - 1)));
+            let place = Place { term: 3, index: index.0, ordinal };
+            let message = Duplicate { place, topic: TopicId(topic.id), at, stored_at };
+            self.keys.push((topic.id, key, stored_at.0 + WINDOW_MS, message));
+        }
         Expected::Exactly(Outcome::Published(crate::outcome::Published {
             term: Term(3),
             index,
