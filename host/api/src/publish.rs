@@ -1,6 +1,7 @@
 //! From the body of a publish to messages. The `Content-Type` says what the body is.
 
 pub(crate) mod batch;
+pub(crate) mod cloudevents;
 pub(crate) mod delay;
 pub(crate) mod frames;
 pub(crate) mod pieces;
@@ -10,11 +11,16 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pointsman_api_types::Code;
 use pointsman_api_types::publish::{BATCH_TYPE, FRAMES_TYPE, MessageInput, NDJSON_TYPE};
+use pointsman_api_types::transaction::TRANSACTION_TYPE;
 use pointsman_model::message::{Invalid, NewMessage, check_idempotency_key};
 use pointsman_model::{QueueId, limits};
 
 use crate::failure::Failure;
 use crate::headers;
+
+/// One CloudEvent, and many.
+const EVENT_TYPE: &str = "application/cloudevents+json";
+const EVENTS_TYPE: &str = "application/cloudevents-batch+json";
 
 /// What the body of a publish is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,27 +33,31 @@ pub(crate) enum Shape {
     Frames,
     /// A message a line.
     Lines,
-    /// A shape of the contract that this release does not read.
-    Unsupported(&'static str),
+    /// One CloudEvent in JSON.
+    Event,
+    /// One CloudEvent whose attributes are headers.
+    BinaryEvent,
+    /// `[…]` of CloudEvents in JSON.
+    Events,
+    /// A transaction in its envelope, which has a URL of its own.
+    Transaction,
 }
 
-/// Content types of the contract that are not read yet.
-const UNSUPPORTED: &[&str] = &[
-    "application/cloudevents+json",
-    "application/cloudevents-batch+json",
-    "application/vnd.pointsman.transaction+json",
-];
+impl Shape {
+    /// One message, answered by one receipt.
+    pub(crate) fn is_one(self) -> bool {
+        matches!(self, Self::Raw | Self::Event | Self::BinaryEvent)
+    }
+}
 
 /// The shape that the headers announce.
 pub(crate) fn shape(headers: &HeaderMap) -> Result<Shape, Failure> {
-    if headers.contains_key("ce-specversion") {
-        return Ok(Shape::Unsupported("CloudEvents"));
-    }
     let media_type = headers::media_type(headers)?.unwrap_or_default();
-    if let Some(kind) = UNSUPPORTED.iter().find(|kind| **kind == media_type) {
-        return Ok(Shape::Unsupported(kind));
-    }
     Ok(match media_type.as_str() {
+        EVENT_TYPE => Shape::Event,
+        EVENTS_TYPE => Shape::Events,
+        _ if headers.contains_key("ce-specversion") => Shape::BinaryEvent,
+        TRANSACTION_TYPE => Shape::Transaction,
         BATCH_TYPE => Shape::Batch,
         FRAMES_TYPE => Shape::Frames,
         NDJSON_TYPE => Shape::Lines,

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod cloudevents;
 mod configure;
 mod conventions;
 mod dedup;

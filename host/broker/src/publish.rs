@@ -83,6 +83,16 @@ impl Broker {
         Ok(results)
     }
 
+    /// Whether the caller may publish to a topic that is there: what a stream of publishes asks once, before it begins.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`], a missing scope.
+    pub async fn check_publish(&self, call: &Call, tenant: &str, topic: &str) -> Result<(), Error> {
+        self.check_call(call)?;
+        self.authorize(call, tenant, Action::Publish(topic))?;
+        self.topic(tenant, topic).map(|_| ())
+    }
+
     /// What became of a publish with this idempotency key, as of now. What is absent once the publish's own time is up
     /// will never be stored.
     ///

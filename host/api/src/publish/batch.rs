@@ -18,7 +18,7 @@ use crate::message_json::{Form, form};
 /// Default type of a payload given as a string.
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 /// Default type of a payload given as another JSON value.
-const JSON_TYPE: &str = "application/json";
+pub(super) const JSON_TYPE: &str = "application/json";
 /// Default type of a payload given as bytes.
 pub(super) const BYTES_TYPE: &str = "application/octet-stream";
 
@@ -56,7 +56,7 @@ fn message(
     describe(input, payload, Some(content_type), trace, pointer)
 }
 
-fn payload(
+pub(super) fn payload(
     input: &mut MessageInput<'_>,
     content_type: Option<String>,
     body: &Bytes,

@@ -5,7 +5,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use pointsman_api_types::publish::{AckedDurability, KeyState, NDJSON_TYPE, PublishOutcome, Receipt, Target};
-use pointsman_api_types::{Decimal, Time};
+use pointsman_api_types::{Code, Decimal, Time};
 use pointsman_broker::Error;
 use pointsman_broker::command::Durability;
 use pointsman_broker::view::{Publish, PublishReceipt, PublishState};
@@ -18,7 +18,7 @@ use crate::body::{self, Cap};
 use crate::context::Cx;
 use crate::failure::Failure;
 use crate::publish::pieces::Cut;
-use crate::publish::{Shape, batch, frames, idempotency_key, number_key, raw, shape, trace};
+use crate::publish::{Shape, batch, cloudevents, frames, idempotency_key, number_key, raw, shape, trace};
 use crate::{answer, headers, json};
 
 type Results = Vec<Result<PublishReceipt, Error>>;
@@ -28,7 +28,7 @@ pub(crate) async fn publish(cx: Cx, body: Body) -> Result<Response, Failure> {
         Ok(shape) => shape,
         Err(failure) => return Err(cx.after_tenant(failure).await),
     };
-    let query = cx.query_with(&["ack", "atomic"], &[], matches!(shape, Shape::Raw | Shape::Unsupported(_))).await?;
+    let query = cx.query_with(&["ack", "atomic"], &[], shape == Shape::Raw).await?;
     let ack = match query.get("ack") {
         None => Ok(None),
         Some("quorum") => Ok(Some(Durability::Quorum)),
@@ -69,7 +69,7 @@ pub(crate) async fn publish(cx: Cx, body: Body) -> Result<Response, Failure> {
     if results.len() != count {
         return Err(crate::failure::internal("a publish without a result for each message"));
     }
-    if shape == Shape::Raw { one(&cx, results) } else { many(&cx, results, atomic) }
+    if shape.is_one() { one(&cx, results) } else { many(&cx, results, atomic) }
 }
 
 /// Whether the answer is a report a line; else it is one JSON object.
@@ -80,16 +80,20 @@ fn reports(cx: &Cx, shape: Shape) -> Result<bool, Failure> {
 }
 
 async fn messages(cx: &Cx, body: Body, shape: Shape) -> Result<Vec<NewMessage>, Failure> {
-    if let Shape::Unsupported(kind) = shape {
-        return Err(Failure::unsupported("Content-Type", kind));
+    if shape == Shape::Transaction {
+        let detail = "a transaction is posted to `…/topics/{topic}/transactions`";
+        return Err(Failure::at(Code::UnsupportedMediaType, "Content-Type", detail));
     }
     let key = idempotency_key(&cx.headers)?;
-    let cap = if shape == Shape::Raw { Cap::MESSAGE } else { Cap::PUBLISH };
+    let cap = if matches!(shape, Shape::Raw | Shape::BinaryEvent) { Cap::MESSAGE } else { Cap::PUBLISH };
     let bytes = body::read(&cx.app.bodies, &cx.headers, body, cap).await?;
     let trace = trace(&cx.headers);
     let mut messages = match shape {
         Shape::Batch => batch::parse(&bytes, trace.as_deref())?,
         Shape::Frames => frames::parse(bytes, trace.as_deref())?,
+        Shape::Event => vec![cloudevents::event(&bytes, trace.as_deref())?],
+        Shape::Events => cloudevents::events(&bytes, trace.as_deref())?,
+        Shape::BinaryEvent => vec![cloudevents::binary(&cx.headers, bytes, trace.as_deref())?],
         _ => return raw::parse(&cx.headers, bytes, trace.as_deref()).map(|message| vec![message]),
     };
     messages.iter_mut().enumerate().for_each(|(i, message)| number_key(key, i, message));

@@ -36,6 +36,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 ("application/vnd.pointsman.batch+json", "Batch"),
                 (FRAMES, ""),
                 ("application/x-ndjson", ""),
+                ("application/cloudevents+json", ""),
+                ("application/cloudevents-batch+json", ""),
             ],
         }),
         answers: &[

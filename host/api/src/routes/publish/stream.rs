@@ -38,7 +38,7 @@ pub(super) async fn publish(
     ack: Option<Durability>,
     reports: bool,
 ) -> Result<Response, Failure> {
-    cx.app.broker.get_topic(&cx.call, cx.tenant(), cx.path("topic")).await?;
+    cx.app.broker.check_publish(&cx.call, cx.tenant(), cx.path("topic")).await?;
     // One answer at the end means all results are held until then, and a compressed body is unpacked whole: bounded.
     let body = if reports && !cx.headers.contains_key(header::CONTENT_ENCODING) {
         body
