@@ -62,6 +62,7 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!("/topics/{topic}/messages"), post(publish::publish).get(messages::list)),
         (t!("/topics/{topic}/publishes/{key}"), get(publish::state)),
         (t!("/topics/{topic}/stream"), get(streams::topic)),
+        (t!("/groups/{group}/stream"), get(streams::group)),
         (t!("/topics/{topic}/scheduled"), get(scheduled::list)),
         (t!("/scheduled/{id}"), get(scheduled::get).patch(scheduled::patch).delete(scheduled::delete)),
         (t!("/messages/{id}"), get(messages::get)),

@@ -7,6 +7,7 @@ mod configure;
 mod conventions;
 mod dedup;
 mod delivery;
+mod group_stream;
 mod messages;
 mod ndjson;
 mod scheduled;

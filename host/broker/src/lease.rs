@@ -22,21 +22,27 @@ mod members;
 mod memory;
 mod ordered;
 mod policy;
+mod replay;
 mod retries;
 mod scan;
+mod session;
 mod settling;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pointsman_model::{GroupId, QueueId, Timestamp, TopicId, limits};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::error::Error;
 use crate::shard::ShardParts;
 use crate::view::{Lease, LeaseRequest};
 use crate::watch::Signal;
 use crate::{Action, Broker, Call};
+pub(crate) use granting::Given;
 use memory::{Memory, Step};
 pub(crate) use scan::head;
 
@@ -47,20 +53,35 @@ pub(crate) struct GroupRuntime {
     /// Wakes one waiting lease call; whoever leaves something behind passes it on.
     signal: Arc<Signal>,
     memory: Mutex<Memory>,
+    /// Told of every lease that ends, for streams that have as many as they may.
+    settled: Notify,
+    /// Open streams of each `client_id`.
+    streams: Mutex<HashMap<Arc<str>, usize>>,
 }
 
 /// A lease call with its defaults filled in.
 #[derive(Clone, Debug)]
-struct Wanted {
+pub(crate) struct Wanted {
     messages: usize,
     bytes: usize,
     /// The group's if absent.
     lease_ms: Option<u64>,
     client: Option<Arc<str>>,
+    /// Replays a lost answer.
+    key: Option<String>,
 }
 
 impl Wanted {
-    fn of(request: LeaseRequest) -> Result<Self, Error> {
+    /// The same for so many messages.
+    pub(crate) fn of_messages(&self, messages: usize) -> Self {
+        Self { messages, ..self.clone() }
+    }
+
+    pub(crate) fn client(&self) -> Option<Arc<str>> {
+        self.client.clone()
+    }
+
+    pub(crate) fn of(request: LeaseRequest) -> Result<Self, Error> {
         let messages = request.max_messages.unwrap_or(limits::LEASE_MESSAGES_DEFAULT);
         check("/max_messages", messages.into(), 1, limits::LEASE_MESSAGES_MAX.into())?;
         let bytes = request.max_bytes.unwrap_or(limits::LEASE_BYTES_DEFAULT);
@@ -77,6 +98,7 @@ impl Wanted {
             bytes: bytes as usize,
             lease_ms: request.lease_ms,
             client: request.client_id.map(Arc::from),
+            key: request.idempotency_key,
         })
     }
 }
@@ -133,7 +155,8 @@ fn is_filtered(home: &crate::broker::Home, group: &str) -> bool {
 
 impl GroupRuntime {
     pub(crate) fn new(id: GroupId, parts: ShardParts) -> Self {
-        Self { id, parts, signal: Arc::default(), memory: Mutex::new(Memory::new()) }
+        let (settled, streams) = (Notify::new(), Mutex::default());
+        Self { id, parts, signal: Arc::default(), memory: Mutex::new(Memory::new()), settled, streams }
     }
 
     /// The group.
@@ -147,7 +170,18 @@ impl GroupRuntime {
         memory.retry_at = Timestamp(0);
         memory.sync_ended(self.id, &self.parts, places, self.parts.port.now());
         drop(memory);
+        self.wake();
+    }
+
+    /// Waits for the next lease that ends, from this call on.
+    pub(crate) fn settled(&self) -> Notified<'_> {
+        self.settled.notified()
+    }
+
+    /// A lease ended, or something came back.
+    fn wake(&self) {
         self.signal.wake();
+        self.settled.notify_waiters();
     }
 
     /// Something may be due that was not a moment ago.
@@ -156,11 +190,17 @@ impl GroupRuntime {
         self.signal.wake();
     }
 
-    async fn lease(self: &Arc<Self>, wanted: &Wanted, until: Instant) -> Result<Vec<Lease>, Error> {
+    pub(crate) async fn lease(self: &Arc<Self>, wanted: &Wanted, until: Instant) -> Result<Vec<Lease>, Error> {
         self.note_member(wanted.client.as_ref());
         let waiting = self.signal.wait();
         let mut had_room = false;
         loop {
+            // Looked up before each try: the answer may come from a call that still ran when this one began.
+            if let Some(key) = &wanted.key
+                && let Some(again) = self.answered_before(key)?
+            {
+                return Ok(again);
+            }
             let step = self.step(wanted)?;
             had_room |= !matches!(step, Step::Full);
             let wake_at = match step {
@@ -169,14 +209,14 @@ impl GroupRuntime {
                     if leases.is_empty() {
                         continue;
                     }
-                    return Ok(leases);
+                    return Ok(self.answer(wanted, leases));
                 }
                 Step::Grant { epoch, taken } => {
                     let leases = self.grant_ordered(wanted, epoch, taken).await?;
                     if leases.is_empty() {
                         continue;
                     }
-                    return Ok(leases);
+                    return Ok(self.answer(wanted, leases));
                 }
                 Step::Scan(scan) => {
                     self.scan(scan).await?;
@@ -201,6 +241,13 @@ impl GroupRuntime {
                 () = self.parts.stop.cancelled() => return Err(Error::Draining),
             }
         }
+    }
+
+    fn answer(&self, wanted: &Wanted, leases: Vec<Lease>) -> Vec<Lease> {
+        if let Some(key) = &wanted.key {
+            self.note_answer(key, &leases);
+        }
+        leases
     }
 
     /// Reads the configuration anew where it changed, and says what a lease call does next.

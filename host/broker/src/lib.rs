@@ -58,5 +58,6 @@ pub use call::{Bearer, Call, Principal};
 pub use error::Error;
 pub use pointsman_state_machine::{command, state};
 pub use stream::TopicStream;
+pub use stream::group::{GroupEvent, GroupStream, Unseen};
 pub use timers::{LATE_BUCKETS_MS, TimerStats};
 pub use token::OperatorToken;

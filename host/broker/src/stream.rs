@@ -4,6 +4,7 @@
 //! was read before the queues are shown, so no queue can be ahead of another. A filter judges in batches; what is
 //! judged waits in the stream, so that dropping [`TopicStream::next`] loses nothing.
 
+pub(crate) mod group;
 mod merge;
 mod slot;
 

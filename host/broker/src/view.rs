@@ -232,6 +232,8 @@ pub struct LeaseRequest {
     pub lease_ms: Option<u64>,
     /// Who asks.
     pub client_id: Option<String>,
+    /// Replays a lost answer while one of its leases runs.
+    pub idempotency_key: Option<String>,
 }
 
 /// A lease.
@@ -315,6 +317,23 @@ pub enum StreamFrom {
     Time(Timestamp),
     /// After the message of a cursor.
     Cursor(String),
+}
+
+/// What a group stream gives, defaults filled in where `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupStreamRequest {
+    /// Who listens.
+    pub client_id: Option<String>,
+    /// Leases at once.
+    pub max_inflight: Option<u32>,
+    /// Lease time; the group's if absent.
+    pub lease_ms: Option<u64>,
+    /// Ends after so many leases.
+    pub max_events: Option<u64>,
+    /// Ends after so long.
+    pub max_ms: Option<u64>,
+    /// Ends where nothing is left to lease.
+    pub until_tail: bool,
 }
 
 /// What a topic stream shows.

@@ -70,6 +70,8 @@ pub const SKIP_INTERVAL_MS: u64 = 1_000;
 pub const FILTER_PAUSE_MS: u64 = 1_000;
 /// How often a waiting lease call looks whether something is due again, where nobody tells it.
 pub const RETRY_POLL_MS: u64 = 1_000;
+/// Answers of lease calls with an idempotency key that a group remembers.
+pub const LEASE_REPLAYS_MAX: usize = 1_024;
 /// Default retries of a group.
 pub const RETRIES_DEFAULT: u16 = 16;
 /// Most retries of a group.
@@ -193,6 +195,12 @@ pub const AUDIT_ROWS_PER_TENANT_MAX: u64 = 10_000;
 pub const STREAMS_PER_TENANT_MAX: usize = 100;
 /// Open streams of one node.
 pub const STREAMS_PER_NODE_MAX: usize = 1_000;
+/// Default leases in flight of a group stream.
+pub const STREAM_INFLIGHT_DEFAULT: u32 = 32;
+/// Most leases in flight of a group stream.
+pub const STREAM_INFLIGHT_MAX: u32 = 1_000;
+/// How long leases run on that were written to a group stream whose client hung up.
+pub const STREAM_HANGUP_MS: u64 = 5_000;
 /// How often a stream at the tail looks for new messages where nobody tells it.
 pub const STREAM_POLL_MS: u64 = 1_000;
 /// Queue entries a stream reads ahead in one queue.

@@ -59,7 +59,31 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     parameter("max_events", "query", "End after so many messages.", r#"{"type":"integer","minimum":1}"#),
     parameter("max_ms", "query", "End after so long.", r#"{"type":"integer","minimum":1}"#),
     parameter("until", "query", "End at the tail as it was at opening.", r#"{"type":"string","enum":["tail"]}"#),
+    parameter(
+        "client_id",
+        "query",
+        "Who listens; may come back within five seconds.",
+        r#"{"type":"string","minLength":1,"maxLength":256}"#,
+    ),
+    parameter(
+        "max_inflight",
+        "query",
+        "Unsettled leases of this stream at once.",
+        r#"{"type":"integer","minimum":1,"maximum":1000,"default":32}"#,
+    ),
+    parameter(
+        "lease_ms",
+        "query",
+        "Lease time; the group's if absent.",
+        r#"{"type":"integer","minimum":1,"maximum":43200000}"#,
+    ),
     parameter("Last-Event-ID", "header", "A cursor to go on after; beats all parameters.", r#"{"type":"string"}"#),
+    parameter(
+        "Idempotency-Key",
+        "header",
+        "Makes a repeat harmless.",
+        r#"{"type":"string","minLength":1,"maxLength":256}"#,
+    ),
     parameter("If-Match", "header", "Write only over these revisions.", r#"{"type":"string"}"#),
     parameter(
         "If-None-Match",

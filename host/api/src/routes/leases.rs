@@ -14,7 +14,7 @@ use super::{check_range, control_body, from_json};
 use crate::answer;
 use crate::context::Cx;
 use crate::failure::Failure;
-use crate::headers::IDEMPOTENCY_KEY;
+use crate::headers::{self, IDEMPOTENCY_KEY};
 use crate::message_json::{self, Breaks, Data};
 
 /// What every JSON answer has beside its leases.
@@ -43,9 +43,7 @@ pub(crate) async fn lease(mut cx: Cx, body: Body) -> Result<Response, Failure> {
 }
 
 async fn request(cx: &Cx, body: Body) -> Result<LeaseRequest, Failure> {
-    if cx.headers.contains_key(IDEMPOTENCY_KEY) {
-        return Err(Failure::unsupported("Idempotency-Key", "idempotency keys"));
-    }
+    let idempotency_key = idempotency_key(cx)?;
     let bytes = control_body(cx, body, &[]).await?;
     let input: LeaseInput = from_json(&bytes)?;
     check_range(input.max_messages, 1..=u64::from(limits::LEASE_MESSAGES_MAX), "/max_messages")?;
@@ -61,7 +59,20 @@ async fn request(cx: &Cx, body: Body) -> Result<LeaseRequest, Failure> {
         wait_ms: input.wait_ms.unwrap_or(0),
         lease_ms: input.lease_ms,
         client_id: input.client_id,
+        idempotency_key,
     })
+}
+
+/// The key that replays a lost answer.
+fn idempotency_key(cx: &Cx) -> Result<Option<String>, Failure> {
+    let Some(key) = headers::text(&cx.headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
+    let fine =
+        (1..=limits::IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    if !fine {
+        let detail = format!("1 to {} visible ASCII characters", limits::IDEMPOTENCY_KEY_BYTES_MAX);
+        return Err(Failure::invalid("Idempotency-Key", detail));
+    }
+    Ok(Some(key.to_owned()))
 }
 
 fn as_json(leases: &[Lease]) -> Result<Response, Failure> {

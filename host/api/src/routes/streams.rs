@@ -1,5 +1,6 @@
-//! Topic streams: server-sent events, or the same as NDJSON lines.
+//! Streams: server-sent events, or the same as NDJSON lines. Of a topic here, of a group in [`group`].
 
+mod group;
 mod writer;
 
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use pointsman_broker::TopicStream;
 use pointsman_broker::view::{StreamEvent, StreamFrom, StreamRequest};
 use pointsman_model::{QueueId, Timestamp, limits};
 
+pub(super) use group::group;
 use writer::Writer;
 
 use super::groups;
@@ -54,16 +56,26 @@ pub(crate) async fn topic(cx: Cx) -> Result<Response, Failure> {
         }
         Err(error) => passing_refusal(&writer, error.into())?,
     };
+    Ok(response(form == NDJSON_TYPE, body))
+}
+
+/// An answer that flows.
+fn response(ndjson: bool, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let out = response.headers_mut();
-    out.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(if form == NDJSON_TYPE { NDJSON_TYPE } else { SSE_TYPE }),
-    );
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static(if ndjson { NDJSON_TYPE } else { SSE_TYPE }));
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     out.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    response
+}
+
+fn until_tail(query: &Query) -> Result<bool, Failure> {
+    match query.get("until") {
+        None => Ok(false),
+        Some("tail") => Ok(true),
+        Some(_) => Err(Failure::invalid("until", "`tail`")),
+    }
 }
 
 /// An `EventSource` gives up for good on any status but 200: what passes is told inside the stream.
@@ -91,11 +103,7 @@ fn request(cx: &Cx, query: &Query) -> Result<StreamRequest, Failure> {
     if tags.is_some() && filter.is_some() {
         return Err(Failure::invalid("filter", "at most one of `tags` and `filter`"));
     }
-    let until_tail = match query.get("until") {
-        None => false,
-        Some("tail") => true,
-        Some(_) => return Err(Failure::invalid("until", "`tail`")),
-    };
+    let until_tail = until_tail(query)?;
     let mut queues = Vec::new();
     for item in query.all("queues").flat_map(|list| list.split(',')) {
         let queue = number_in(item, &(0..=u64::from(u16::MAX))).map_err(|detail| Failure::invalid("queues", detail))?;

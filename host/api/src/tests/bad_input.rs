@@ -144,7 +144,7 @@ async fn leases_and_settlements() {
     check(
         &api,
         "POST ~/groups/g/leases",
-        &[("idempotency-key", "k")],
+        &[("idempotency-key", "a b")],
         "{}",
         (400, "invalid-request", "Idempotency-Key"),
     )

@@ -125,6 +125,7 @@ impl GroupRuntime {
             let mut memory = self.memory.lock();
             let Some(mut endings) = Endings::begin(&memory).filter(|endings| endings.term == term) else { return };
             take_expired(&mut memory, &mut endings, now);
+            memory.forget_orphans();
             let buried = std::mem::take(&mut memory.buried).into_iter();
             endings.settle = buried.map(|lease| SettleItem { lease, op: SettleOp::Ack }).collect();
             if now >= memory.skips_flushed.plus_ms(limits::SKIP_INTERVAL_MS) {
@@ -174,7 +175,7 @@ impl GroupRuntime {
         }
         drop(memory);
         // Room came free, the window moved, or something is due at another time.
-        self.signal.wake();
+        self.wake();
         answer
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pointsman_model::record::{Header, Record, kind};
-use pointsman_model::{MessageId, QueueOffset, TenantId, Term, Timestamp, limits};
+use pointsman_model::{QueueOffset, TenantId, Term, Timestamp, limits};
 use pointsman_state_machine::command::{Durability, Grant, LeaseRef, SettleItem, SettleOp};
 use pointsman_state_machine::outcome::{Outcome, Refusal};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use super::memory::{Candidate, LeaseMemory, Place};
 use super::{GroupRuntime, Wanted};
 use crate::batcher::{Answer, Request};
 use crate::error::Error;
+use crate::lookup::id_of;
 use crate::receipt::Receipt;
 use crate::signing::Key;
 use crate::view::{Lease, StoredMessage};
@@ -188,11 +189,11 @@ impl GroupRuntime {
                 expires: draft.expires,
             };
             let entry = candidate.entry;
-            let id = MessageId { shard: receipt.shard, term: entry.term, index: entry.index, ordinal: entry.ordinal };
+            let id = id_of(receipt.shard, &entry, &record);
             handover.leases.push(Lease {
                 receipt: receipt.seal(&draft.key),
                 expires_at: draft.expires,
-                attempt: candidate.attempt - candidate.base.min(candidate.attempt),
+                attempt: candidate.attempt.saturating_sub(candidate.base),
                 message: StoredMessage { id, topic, offset: receipt.offset, stored_at: entry.stamp, record },
             });
             handover.given.push((place, session));
@@ -237,7 +238,7 @@ impl GroupRuntime {
             }
             endings
         };
-        self.signal.wake();
+        self.wake();
         if !endings.is_empty() {
             self.end_in_background(endings);
         }

@@ -36,6 +36,7 @@ impl GroupRuntime {
     pub(crate) fn inflight(&self) -> Result<Vec<InflightView>, Error> {
         let mut memory = self.memory.lock();
         let topics = memory.refresh(self.id, &self.parts)?;
+        memory.load(self.id, &self.parts, self.parts.port.now())?;
         let view = memory.view.as_ref().ok_or(Error::NoLeader)?;
         let shown = memory.leases.values().filter_map(|lease| shown(view, lease));
         let shown = shown.collect();

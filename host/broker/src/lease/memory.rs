@@ -16,7 +16,9 @@ use pointsman_state_machine::state::{Binding, Cursor, Group};
 
 use super::Wanted;
 use super::lanes::Lanes;
+use super::replay::Replay;
 use super::scan::Scan;
+use super::session::Orphan;
 use crate::error::Error;
 use crate::shard::ShardParts;
 
@@ -62,6 +64,10 @@ pub(super) struct Memory {
     pub(super) members: HashMap<Arc<str>, Timestamp>,
     /// Groups that keep an order: what waits, instead of `ready` and `delayed`. `None` until the held rows are read.
     pub(super) lanes: Option<Lanes>,
+    /// Leases of streams whose client hung up, by its `client_id`.
+    pub(super) orphans: HashMap<Arc<str>, Vec<Orphan>>,
+    /// Answers to lease calls by their `Idempotency-Key`.
+    pub(super) replays: HashMap<String, Replay>,
 }
 
 /// The configuration as it was last read.
@@ -190,6 +196,8 @@ impl Memory {
             buried: Vec::new(),
             members: HashMap::new(),
             lanes: None,
+            orphans: HashMap::new(),
+            replays: HashMap::new(),
         }
     }
 

@@ -98,7 +98,7 @@ impl Memory {
         let mut candidates = Vec::with_capacity(taken.len());
         for (lane, message) in taken {
             let place = (lane.topic(), message.queue, message.offset);
-            match read_entry(parts, place) {
+            match read_entry(id, parts, place) {
                 Ok(Some(entry)) => candidates.push(candidate(place, entry, &message)),
                 Ok(None) => self.bury_ordered(id, parts, place, lane, now),
                 Err(error) => {
@@ -156,7 +156,7 @@ impl Memory {
                 if let Some(lanes) = &mut self.lanes {
                     lanes.note_held(place);
                 }
-                match read_entry(parts, place)? {
+                match read_entry(id, parts, place)? {
                     Some(entry) => self.take_over(id, parts, row, entry, known.get(&place), now),
                     None => self.note_skipped(place.0, place.1, place.2, place.2 + 1),
                 }
@@ -217,7 +217,7 @@ impl Memory {
         }
         let entry = match known {
             Some(lease) => Some(lease.candidate.entry),
-            None => read_entry(parts, place)?,
+            None => read_entry(id, parts, place)?,
         };
         let Some((entry, lane)) = entry.and_then(|entry| Some((entry, self.lane_of(place, &entry)?))) else {
             return Ok(());
@@ -328,13 +328,18 @@ impl Memory {
     }
 }
 
-/// A message's queue entry; `None` if its retention ended.
-fn read_entry(parts: &ShardParts, (topic, queue, offset): Place) -> Result<Option<QueueEntry>, Error> {
-    match parts.port.queue(topic, queue, QueueOffset(offset), 1) {
-        Ok(entries) => Ok(entries.into_iter().next()),
-        Err(ReadError::Expired { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+/// A message's queue entry; `None` if its retention ended. A dead letter that was put back outlives its queue's.
+fn read_entry(id: GroupId, parts: &ShardParts, (topic, queue, offset): Place) -> Result<Option<QueueEntry>, Error> {
+    let found = match parts.port.queue(topic, queue, QueueOffset(offset), 1) {
+        Ok(entries) => entries.into_iter().next(),
+        Err(ReadError::Expired { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if found.is_some() {
+        return Ok(found);
     }
+    let row = parts.port.held(id, topic, queue, QueueOffset(offset))?;
+    Ok(row.and_then(|row| row.record).map(|record| record.entry()))
 }
 
 fn candidate((topic, queue, offset): Place, entry: QueueEntry, message: &Waiting) -> Candidate {

@@ -64,7 +64,7 @@ impl GroupRuntime {
             (items, endings)
         };
         let settlements = if endings.is_empty() {
-            self.signal.wake();
+            self.wake();
             Vec::new()
         } else {
             self.end_in_turn(endings, deadline).await?

@@ -120,6 +120,31 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ],
     },
     Operation {
+        path: "/v1/tenants/{tenant}/groups/{group}/stream",
+        method: "get",
+        id: "stream_group",
+        summary: "Lease messages as they come",
+        tag: "streams",
+        parameters: &[
+            "client_id",
+            "max_inflight",
+            "lease_ms",
+            "max_events",
+            "max_ms",
+            "until",
+            "Pm-Timeout-Ms",
+            "Pm-Request-Id",
+        ],
+        input: None,
+        answers: &[answer(
+            200,
+            "Events `open`, `message` (a lease, without id), `caught-up`, `error`, `drain`; as server-sent events or NDJSON \
+             lines. It pauses at `max_inflight` unsettled leases.",
+            &[("text/event-stream", ""), ("application/x-ndjson", "")],
+        )],
+        codes: &[Code::GroupNotFound, Code::QuotaExceeded],
+    },
+    Operation {
         path: "/v1/tenants/{tenant}/messages/{id}",
         method: "get",
         id: "get_message",
@@ -147,7 +172,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "lease",
         summary: "Lease messages",
         tag: "leases",
-        parameters: &["Pm-Timeout-Ms", "Pm-Request-Id"],
+        parameters: &["Idempotency-Key", "Pm-Timeout-Ms", "Pm-Request-Id"],
         input: Some(Input { required: false, contents: &[(JSON, "LeaseInput")] }),
         answers: &[answer(
             200,

@@ -2,11 +2,11 @@
 
 use pointsman_api_types::Decimal;
 use pointsman_api_types::stream::{Drain, Gap, Open};
-use pointsman_broker::view::StreamEvent;
+use pointsman_broker::view::{Lease, StreamEvent};
 
 use crate::failure::Failure;
 use crate::json;
-use crate::message_json::{Breaks, Data, message};
+use crate::message_json::{self, Breaks, Data, message};
 
 /// Bounds of the jittered `retry:`, ms.
 const RETRY_MS: std::ops::Range<u64> = 1_000..5_000;
@@ -35,7 +35,7 @@ impl Writer {
         match event {
             StreamEvent::Open { topics, resumed } => self.value(out, "open", &Open { topics, resumed }),
             StreamEvent::Message { message: stored, cursor } => {
-                let (start, breaks) = (out.len(), if self.ndjson { Breaks::Blank } else { Breaks::Sse });
+                let (start, breaks) = (out.len(), self.breaks());
                 self.start(out, "message", Some(&cursor));
                 if let Err(failure) = message(out, &stored, Data::Included(breaks)) {
                     out.truncate(start);
@@ -67,6 +67,22 @@ impl Writer {
             }
             StreamEvent::Drain => self.value(out, "drain", &Drain { reason: "the node is shutting down".to_owned() }),
         }
+    }
+
+    /// A lease: it has no id, for nothing resumes after it.
+    pub(super) fn lease(&self, out: &mut Vec<u8>, lease: &Lease) -> Result<(), Failure> {
+        let (start, breaks) = (out.len(), self.breaks());
+        self.start(out, "message", None);
+        if let Err(failure) = message_json::lease(out, lease, Data::Included(breaks)) {
+            out.truncate(start);
+            return Err(failure);
+        }
+        self.end(out);
+        Ok(())
+    }
+
+    fn breaks(&self) -> Breaks {
+        if self.ndjson { Breaks::Blank } else { Breaks::Sse }
     }
 
     /// A passing failure: the problem, when to come back, and the end.
