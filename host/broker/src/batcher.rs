@@ -5,15 +5,20 @@
 //! collects until one of them is answered or [`limits::ENTRY_BYTES_TARGET`] is reached. All records of a request lie in
 //! one entry. Bytes proposed or collected and not yet answered are bounded, and one tenant holds at most half.
 //!
-//! INVARIANT: entries are proposed under the lock, so their order is the order of the requests.
+//! The log takes only so much at once; past that, requests wait in a lane a tenant ([`lanes`]) and fill the next entries
+//! by deficit round robin. While several tenants write the log takes less at once, so that one with a little to say does
+//! not wait behind the heap of one with much. A tenant alone has the whole of it, and no lane unless the log is behind.
+//!
+//! INVARIANT: entries are proposed under the lock, and the requests of a tenant lie in them in their order.
 
 mod early;
 mod entry;
+mod lanes;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pointsman_model::{LogIndex, TenantId, Term, limits};
@@ -26,12 +31,19 @@ pub(crate) use early::Early;
 use early::EarlyWaiters;
 pub(crate) use entry::RecordWriter;
 use entry::{Mark, OpenEntry, Waiter};
+use lanes::{Lanes, Next};
 
 use crate::error::Error;
 use crate::ports::{Committed, Proposal, ProposeError, Shard};
 
 /// Entries under way past which small ones collect: one is on the disk, the next is behind it. Four were no faster.
 const ENTRIES_PIPELINED_MAX: usize = 2;
+/// Bytes proposed at once while one tenant writes: as many as one sync takes.
+const PROPOSED_BYTES_MAX: usize = limits::GROUP_COMMIT_BYTES_MAX;
+/// Bytes proposed at once while several tenants write: what the last of them waits for.
+const PROPOSED_BYTES_SHARED_MAX: usize = 512 << 10;
+/// How long a tenant counts as writing after its last request.
+const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Proposes the entries of one shard.
 pub(crate) struct Batcher {
@@ -43,8 +55,15 @@ pub(crate) struct Batcher {
 #[derive(Default)]
 struct Queue {
     open: OpenEntry,
+    /// Requests that neither the log nor the open entry takes now.
+    lanes: Lanes,
     /// Entries proposed and not answered.
     entries: usize,
+    /// Their bytes.
+    proposed_bytes: usize,
+    /// Who wrote last, and until when the log is shared because someone else did before.
+    last_tenant: Option<TenantId>,
+    shared_until: Option<Instant>,
     /// Bytes collected or proposed, and not answered.
     bytes: usize,
     bytes_of: HashMap<TenantId, usize>,
@@ -140,7 +159,32 @@ impl Batcher {
         }
         // Not even tried: copying what will not fit would cost those that wait for the lock.
         queue.check_room(request.tenant, body_bytes)?;
-        if !queue.open.is_empty() && (queue.open.term != request.term || !queue.open.takes(body_bytes)) {
+        queue.note_writer(request.tenant);
+        let number = queue.last_ticket + 1;
+        let (tenant, deadline) = (request.tenant, request.deadline);
+        let waiter = |records, bytes| Waiter {
+            ticket: number,
+            tenant,
+            bytes,
+            records,
+            deadline,
+            reply,
+            early: early_reply,
+            _hold: hold,
+        };
+        let full = queue.open.bytes() >= limits::ENTRY_BYTES_TARGET;
+        let closed = !queue.open.is_empty() && (queue.open.term != request.term || !queue.open.takes(body_bytes));
+        if queue.lanes.has(tenant) || ((full || closed) && !queue.log_takes_more()) {
+            let mut alone = OpenEntry::of_term(request.term);
+            write(&mut RecordWriter::new(&mut alone));
+            queue.check_room(tenant, alone.bytes())?;
+            queue.take_room(tenant, alone.bytes());
+            queue.last_ticket = number;
+            alone.finish(&Mark::default(), waiter);
+            queue.lanes.push(tenant, alone);
+            return Ok(Ticket { number, answer, early });
+        }
+        if closed {
             self.propose(&mut queue);
         }
         queue.open.term = request.term;
@@ -158,23 +202,10 @@ impl Batcher {
             queue.open.rewind(&before);
             return Err(refused);
         }
-        queue.take_room(request.tenant, bytes);
-        queue.last_ticket += 1;
-        let number = queue.last_ticket;
-        let (tenant, deadline) = (request.tenant, request.deadline);
-        queue.open.finish(&before, |records, bytes| Waiter {
-            ticket: number,
-            tenant,
-            bytes,
-            records,
-            deadline,
-            reply,
-            early: early_reply,
-            _hold: hold,
-        });
-        if queue.entries < ENTRIES_PIPELINED_MAX || queue.open.bytes() >= limits::ENTRY_BYTES_TARGET {
-            self.propose(&mut queue);
-        }
+        queue.take_room(tenant, bytes);
+        queue.last_ticket = number;
+        queue.open.finish(&before, waiter);
+        self.advance(&mut queue);
         Ok(Ticket { number, answer, early })
     }
 
@@ -187,7 +218,7 @@ impl Batcher {
         let number = ticket.number;
         match tokio::time::timeout_at(deadline.into(), ticket.answer).await {
             Ok(answer) => answer.unwrap_or(Err(Error::OutcomeUnknown)),
-            Err(_) if self.queue.lock().open.withdraw(number) => Err(past_deadline()),
+            Err(_) if self.queue.lock().withdraw(number) => Err(past_deadline()),
             Err(_) => Err(Error::OutcomeUnknown),
         }
     }
@@ -196,8 +227,25 @@ impl Batcher {
     pub(crate) fn close(self: &Arc<Self>) {
         let mut queue = self.queue.lock();
         queue.closed = true;
-        if !queue.open.is_empty() {
+        loop {
+            queue.fill();
+            if queue.open.is_empty() {
+                return;
+            }
             self.propose(&mut queue);
+        }
+    }
+
+    /// Proposes what the log takes now.
+    fn advance(self: &Arc<Self>, queue: &mut Queue) {
+        loop {
+            // What waits in lanes behind an entry that is not full wants another.
+            let complete = queue.fill() || queue.open.bytes() >= limits::ENTRY_BYTES_TARGET;
+            let goes = queue.entries < ENTRIES_PIPELINED_MAX || (complete && queue.log_takes_more());
+            if queue.open.is_empty() || !goes {
+                return;
+            }
+            self.propose(queue);
         }
     }
 
@@ -216,6 +264,8 @@ impl Batcher {
         let (reply, answer) = oneshot::channel();
         queue.entries += 1;
         let (records, buffer) = entry.freeze();
+        let bytes = records.len();
+        queue.proposed_bytes += bytes;
         queue.open.collect_in(buffer);
         let (count, records_crc, term) = (entry.count(), entry.crc(), entry.term);
         let heard = early.clone().map(|early| early as Arc<dyn crate::ports::EarlyAck>);
@@ -224,7 +274,7 @@ impl Batcher {
         let waiters = entry.waiters;
         self.tasks.spawn(async move {
             let result = answer.await.unwrap_or(Err(ProposeError::OutcomeUnknown));
-            batcher.finish(result, waiters, early.as_deref());
+            batcher.finish(result, bytes, waiters, early.as_deref());
         });
     }
 
@@ -232,16 +282,16 @@ impl Batcher {
     fn finish(
         self: &Arc<Self>,
         result: Result<Committed, ProposeError>,
+        bytes: usize,
         waiters: Vec<Waiter>,
         early: Option<&EarlyWaiters>,
     ) {
         {
             let mut queue = self.queue.lock();
             queue.entries -= 1;
+            queue.proposed_bytes -= bytes;
             waiters.iter().for_each(|waiter| queue.give_room_back(waiter));
-            if queue.entries < ENTRIES_PIPELINED_MAX && !queue.open.is_empty() {
-                self.propose(&mut queue);
-            }
+            self.advance(&mut queue);
         }
         let result = result.map(Arc::new).map_err(Error::from);
         if let Some(early) = early {
@@ -256,6 +306,43 @@ impl Batcher {
 }
 
 impl Queue {
+    /// Takes note of who writes.
+    fn note_writer(&mut self, tenant: TenantId) {
+        if let Some(last) = self.last_tenant.replace(tenant)
+            && last != tenant
+        {
+            self.shared_until = Some(Instant::now() + SHARED_FOR);
+        }
+    }
+
+    /// True if the log may take one more entry beside those under way.
+    fn log_takes_more(&mut self) -> bool {
+        if self.entries < ENTRIES_PIPELINED_MAX || self.proposed_bytes < PROPOSED_BYTES_SHARED_MAX {
+            return true;
+        }
+        if self.shared_until.is_some_and(|until| until <= Instant::now()) {
+            self.shared_until = None;
+        }
+        self.shared_until.is_none() && self.proposed_bytes < PROPOSED_BYTES_MAX
+    }
+
+    /// Moves waiting requests into the open entry, by turns, until it is long enough. True if more wait.
+    fn fill(&mut self) -> bool {
+        while self.open.bytes() < limits::ENTRY_BYTES_TARGET {
+            match self.lanes.next(|request| self.open.accepts(request)) {
+                Next::Request(request) => self.open.absorb(request),
+                Next::Full => return true,
+                Next::Empty => return false,
+            }
+        }
+        !self.lanes.is_empty()
+    }
+
+    /// Marks a request as not to be proposed; false if it is proposed already.
+    fn withdraw(&mut self, ticket: u64) -> bool {
+        self.open.withdraw(ticket) || self.lanes.withdraw(ticket)
+    }
+
     /// One request of a tenant always fits, whatever its size.
     fn check_room(&self, tenant: TenantId, bytes: usize) -> Result<(), Error> {
         let held = self.bytes_of.get(&tenant).copied().unwrap_or_default();

@@ -51,6 +51,11 @@ pub(super) struct Mark {
 }
 
 impl OpenEntry {
+    /// An empty entry of that term.
+    pub(super) fn of_term(term: Term) -> Self {
+        Self { term, ..Self::default() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -103,6 +108,33 @@ impl OpenEntry {
         self.waiters.push(waiter(mark.count..self.count, mark.bytes..self.records.len()));
     }
 
+    /// True if a request encoded by itself may join: of the same term, and within the bounds.
+    pub(super) fn accepts(&self, request: &Self) -> bool {
+        self.is_empty()
+            || (self.term == request.term
+                && self.takes(request.body_bytes)
+                && (self.count + request.count) as usize <= limits::ENTRY_RECORDS_MAX)
+    }
+
+    /// Takes in a request that was encoded by itself.
+    pub(super) fn absorb(&mut self, request: Self) {
+        let (bytes, records) = (self.records.len(), self.count);
+        self.term = request.term;
+        for range in record::ranges(&request.records) {
+            // What lies here was encoded here.
+            let range = range.expect("whole records");
+            self.crc = record::records_crc_append(self.crc, &request.records[range]);
+        }
+        self.records.extend_from_slice(&request.records);
+        self.count += request.count;
+        self.body_bytes += request.body_bytes;
+        self.waiters.extend(request.waiters.into_iter().map(|mut waiter| {
+            waiter.bytes = waiter.bytes.start + bytes..waiter.bytes.end + bytes;
+            waiter.records = waiter.records.start + records..waiter.records.end + records;
+            waiter
+        }));
+    }
+
     /// The entry, and an empty one in its place.
     pub(super) fn take(&mut self) -> Self {
         let scratch = std::mem::take(&mut self.scratch);
@@ -118,12 +150,12 @@ impl OpenEntry {
 
     /// Marks a request as not to be proposed; false if it is not here any more.
     pub(super) fn withdraw(&mut self, ticket: u64) -> bool {
-        let found = self.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket);
+        let found = self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket);
         // The proposal comes after now and leaves out what is late.
-        if let Ok(at) = found {
-            self.waiters[at].deadline = self.waiters[at].deadline.min(Instant::now());
-        }
-        found.is_ok()
+        found.is_some_and(|waiter| {
+            waiter.deadline = waiter.deadline.min(Instant::now());
+            true
+        })
     }
 
     /// Takes out the requests whose deadline has passed, with their records.

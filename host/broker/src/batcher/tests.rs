@@ -166,3 +166,44 @@ fn a_proposal_holds_hardly_more_memory_than_it_has_bytes() {
         assert!(capacity <= 2 * length, "{capacity} bytes for {length}");
     }
 }
+
+#[tokio::test]
+async fn one_with_a_little_does_not_wait_behind_one_with_much() {
+    let (shard, batcher) = batcher();
+    let submit = |tenant: u32, bytes: usize| {
+        let body = vec![0; bytes];
+        let header = Header { kind: kind::PUBLISH, tenant: TenantId(tenant), ..Header::default() };
+        batcher.submit(request(tenant), body.len(), |writer| writer.write(&header, &(), &body)).unwrap()
+    };
+    shard.hold();
+    let first = submit(2, 100);
+    let noisy: Vec<_> = (0..4_000).map(|_| submit(1, 1 << 10)).collect();
+    let held = shard.held();
+    assert!(held < 16, "the log is shared: {held} entries of 4 MiB are proposed");
+    let quiet = submit(2, 100);
+    let more: Vec<_> = (0..100).map(|_| submit(1, 1 << 10)).collect();
+    shard.release();
+    for ticket in noisy.into_iter().chain(more).chain([first, quiet]) {
+        batcher.wait(ticket, request(1).deadline).await.unwrap();
+    }
+    let order = shard.tenants();
+    assert_eq!(order.len(), 4_102, "all of it");
+    let at = order.iter().rposition(|tenant| *tenant == 2).expect("the quiet one");
+    assert!(at < 1_000, "it lies behind {at} records of 4,100");
+    assert_eq!(batcher.queue.lock().bytes, 0);
+    assert_eq!(batcher.queue.lock().proposed_bytes, 0);
+}
+
+#[tokio::test]
+async fn one_tenant_alone_has_the_whole_log() {
+    let (shard, batcher) = batcher();
+    shard.hold();
+    let tickets: Vec<_> = (0..6_000).map(|_| submit(&batcher, 1, 1 << 10).unwrap()).collect();
+    let held = shard.held();
+    shard.release();
+    for ticket in tickets {
+        batcher.wait(ticket, request(1).deadline).await.unwrap();
+    }
+    assert!(held > 60, "{held} entries of 64 KiB");
+    assert_eq!(shard.entries().iter().sum::<u32>(), 6_000);
+}

@@ -196,6 +196,14 @@ impl FakeShard {
         self.log.read().entries.clone()
     }
 
+    /// Whose each record is, in log order.
+    pub fn tenants(&self) -> Vec<u32> {
+        let log = self.log.read();
+        let records: BTreeMap<_, _> = log.records.iter().collect();
+        let tenant = |bytes: &&Bytes| record::decode(bytes).expect("whole").header.tenant.0;
+        records.values().map(|bytes| tenant(bytes)).collect()
+    }
+
     /// Every row, as it is stored.
     pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.log.read().store.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
