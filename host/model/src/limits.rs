@@ -111,6 +111,12 @@ pub const TIMER_ENTRY_BYTES_MAX: usize = 4 << 20;
 pub const TIMER_POLL_MS: u64 = 250;
 /// How long it waits after it could not make all of them visible.
 pub const TIMER_RETRY_MS: u64 = 100;
+/// Most schedules of one tenant.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// Largest payload of a schedule's message.
+pub const SCHEDULE_BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest cron expression and longest name of a time zone.
+pub const SCHEDULE_TEXT_BYTES_MAX: usize = 256;
 /// Timers read for one page of a list at most.
 pub const TIMER_PAGE_ROWS_MAX: usize = 10_000;
 /// Default dedup window.

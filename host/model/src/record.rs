@@ -81,6 +81,8 @@ pub mod kind {
     pub const PLUGIN_COMMIT: u8 = 17;
     /// Dead letters are deleted, or given to their group again.
     pub const DEAD_LETTER_CHANGE: u8 = 20;
+    /// A run of a schedule: the first record of a unit with its message, or alone if it came to nothing.
+    pub const SCHEDULE_RAN: u8 = 21;
 }
 
 /// A record whose checksums hold.

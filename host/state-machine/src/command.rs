@@ -5,6 +5,7 @@
 
 mod binding;
 mod delivery;
+mod schedule;
 
 use pointsman_model::{LogIndex, MessageId, Ordinal, ShardId, Term, TransactionId};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ pub use delivery::{
     AttemptEnd, DeadLetterChange, DeadLetterOp, DecidedBy, Decision, Expire, Grant, LeaseRef, RecordRef, Seek,
     SeekMove, Settle, SettleItem, SettleOp, Skip,
 };
+pub use schedule::{ScheduleConfig, ScheduleMessage, ScheduleRan};
 
 /// Head of a `publish` record. Borrowed, so that `apply` copies nothing it does not keep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -393,6 +395,15 @@ pub enum Object {
     },
     /// Home shard: how much the header's tenant may use.
     Quota(Quota),
+    /// A schedule of the header's tenant.
+    Schedule {
+        /// Name of the schedule.
+        name: String,
+        /// Its settings.
+        config: ScheduleConfig,
+        /// When it is due first, ms; `None` is never.
+        next: Option<u64>,
+    },
 }
 
 /// How much a tenant may use; `None` is no bound.
@@ -433,6 +444,8 @@ pub enum Target {
     Tenant(String),
     /// Metadata shard: the tenant's id and home, and its tokens; refused while one of them is an operator's.
     TenantHome(String),
+    /// A schedule.
+    Schedule(String),
 }
 
 /// Settings of a topic.

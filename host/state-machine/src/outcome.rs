@@ -55,6 +55,11 @@ pub enum Outcome {
     },
     /// A transaction is asked about.
     Checked,
+    /// A schedule is due next at this time.
+    ScheduleRan {
+        /// When; `None` is never.
+        next: Option<Timestamp>,
+    },
     /// Nothing happened, for this reason.
     Refused(Refusal),
 }
@@ -192,6 +197,10 @@ pub enum Refusal {
     AlreadyDelivered,
     /// No message waits for a time there, nor did one.
     NotScheduled,
+    /// No such schedule.
+    ScheduleNotFound,
+    /// The tenant has as many schedules as it may.
+    TooManySchedules,
     /// No such transaction.
     TransactionNotFound,
     /// The transaction has another verdict.

@@ -9,6 +9,7 @@ mod holders;
 mod parked;
 mod remembered;
 mod retry;
+mod schedule;
 mod slots;
 mod tenant_name;
 mod transaction;
@@ -27,6 +28,7 @@ pub use held::{Held, HeldGrant};
 pub use parked::{Moved, Parked, Timer};
 pub use remembered::{DedupId, Remembered};
 pub use retry::{DeadCount, DeadLetter, DeadReason, EndedAttempt, Retry};
+pub use schedule::Schedule;
 pub use slots::{SlotMove, SlotTable};
 use tenant_name::TenantName;
 pub use transaction::{DueTransaction, Part, Transaction, TransactionCounts, TransactionState};
@@ -49,6 +51,10 @@ pub struct State {
     /// Metadata shard: how many tokens with the scope `operator` are not revoked. Expired ones count: a node must not
     /// open up by itself.
     pub operator_tokens: usize,
+    /// Schedules.
+    pub schedules: BTreeMap<u32, Schedule>,
+    /// Their ids by tenant and name.
+    pub schedules_by_name: BTreeMap<(TenantId, Name), u32>,
     /// Quotas that were put, with their revisions.
     pub quotas: BTreeMap<TenantId, (command::Quota, u64)>,
     /// What each tenant has used.
@@ -118,6 +124,8 @@ pub struct Counters {
     pub plugin: u32,
     /// The last revision of any object.
     pub revision: u64,
+    /// The last schedule.
+    pub schedule: u32,
 }
 
 /// A tenant at home.
@@ -317,6 +325,12 @@ impl State {
     #[must_use]
     pub fn group(&self, tenant: TenantId, name: &str) -> Option<&Group> {
         self.groups_by_name.get(&(tenant, name) as &dyn TenantName).and_then(|id| self.groups.get(id))
+    }
+
+    /// The schedule of that name.
+    #[must_use]
+    pub fn schedule(&self, tenant: TenantId, name: &str) -> Option<&Schedule> {
+        self.schedules_by_name.get(&(tenant, name) as &dyn TenantName).and_then(|id| self.schedules.get(id))
     }
 
     /// The binding of that name.

@@ -30,6 +30,8 @@
 //! | 22 timer | `tenant`, due u64, index u64, ordinal u16 | its topic u32 |
 //! | 23 moved | `tenant`, index u64, ordinal u16 of the parked record | [`Moved`]: where that message is visible |
 //! | 24 timers | `tenant` | how many rows of table 22 |
+//! | 38 schedule | `tenant`, schedule u32 | name, settings, revision, created |
+//! | 39 schedule run | `tenant`, schedule u32 | when it is due next, when the last run was due |
 //! | 29 dead letter | `tenant`, group u32, index u64, ordinal u16 | [`DeadLetter`], by the message's record |
 //! | 30 dead-letter expiry | `tenant`, group u32, expires u64, index u64, ordinal u16 | nothing; orders table 29 by time |
 //! | 31 dead count | `tenant`, group u32 | how many rows of table 29 |
@@ -67,7 +69,7 @@ mod transaction;
 pub(crate) use dedup::{
     DedupList, dedup_count_key, dedup_key, dedup_list_key, dedup_lists_of, dedup_lists_prefix, dedup_prefix,
 };
-pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ShardRow, TenantRow, TokenRow, TopicRow};
+pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ScheduleRow, ShardRow, TenantRow, TokenRow, TopicRow};
 pub(crate) use transaction::{
     transaction_counts_key, transaction_due_from, transaction_due_key, transaction_due_prefix, transaction_key,
     transaction_name_key, transaction_prefix, transaction_since_from, transaction_since_key, transaction_since_prefix,
@@ -134,6 +136,10 @@ pub const TIMER: u8 = 22;
 pub const MOVED: u8 = 23;
 /// How many timers a tenant has.
 pub const TIMERS: u8 = 24;
+/// Schedules.
+pub const SCHEDULE: u8 = 38;
+/// When schedules are due.
+pub const SCHEDULE_RUN: u8 = 39;
 /// Messages that a group gave up.
 pub const DEAD_LETTER: u8 = 29;
 /// The same by the time they are forgotten.
@@ -406,6 +412,14 @@ pub(crate) fn timer_key(tenant: TenantId, due: u64, index: u64, ordinal: u16) ->
 
 pub(crate) fn moved_key(tenant: TenantId, index: u64, ordinal: u16) -> Vec<u8> {
     Key::new(MOVED, tenant).u64(index).u16(ordinal).0
+}
+
+pub(crate) fn schedule_key(tenant: TenantId, schedule: u32) -> Vec<u8> {
+    Key::new(SCHEDULE, tenant).u32(schedule).0
+}
+
+pub(crate) fn schedule_run_key(tenant: TenantId, schedule: u32) -> Vec<u8> {
+    Key::new(SCHEDULE_RUN, tenant).u32(schedule).0
 }
 
 pub(crate) fn timers_key(tenant: TenantId) -> Vec<u8> {

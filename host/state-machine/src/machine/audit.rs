@@ -33,6 +33,7 @@ impl Subject {
             Object::Binding { name, .. } => format!("bindings/{name}"),
             Object::Pause { group, .. } => format!("groups/{group}/pause"),
             Object::Quota(_) => "quota".into(),
+            Object::Schedule { name, .. } => format!("schedules/{name}"),
         };
         Self::of(state, tenant, target)
     }
@@ -43,6 +44,7 @@ impl Subject {
             Target::Topic(name) => format!("topics/{name}"),
             Target::Group(name) => format!("groups/{name}"),
             Target::Binding(name) => format!("bindings/{name}"),
+            Target::Schedule(name) => format!("schedules/{name}"),
             Target::PluginVersion(name, version) => return Self::plugin(state, tenant, name, version),
             Target::Token(tenant, id) => return Self::of_token(state, tenant, id),
             // Told when its home is forgotten, which comes last.

@@ -6,6 +6,7 @@
 mod binding;
 mod group;
 mod quota;
+mod schedule;
 mod tenant;
 mod token;
 mod topic;
@@ -36,6 +37,7 @@ impl Entry<'_> {
                 self.put_token(expect, &id, &tenant, token::Secret { hash, scopes, expires_at })
             }
             Object::Quota(quota) => self.put_quota(tenant, expect, quota),
+            Object::Schedule { name, config, next } => self.put_schedule(tenant, expect, &name, config, next),
         }?;
         if let (Some(subject), Outcome::Configured { created, unchanged: false, .. }) = (subject, &outcome) {
             self.audit(ordinal, subject, if *created { "create" } else { "replace" }, put.author)?;
@@ -63,6 +65,7 @@ impl Entry<'_> {
             Target::Token(tenant, id) => self.revoke_token(expect, &tenant, &id),
             Target::Tenant(name) => self.delete_tenant(expect, &name),
             Target::TenantHome(name) => self.delete_tenant_home(expect, &name),
+            Target::Schedule(name) => self.delete_schedule(tenant, expect, &name),
         }?;
         if let Some(subject) = subject {
             self.audit(ordinal, subject, action, delete.author)?;

@@ -12,6 +12,7 @@ use super::dedup::{Fronts, UnitKeys};
 use super::park::refuse_repeated_sources;
 use super::publish::{Checked, Facts};
 use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
+use crate::command::ScheduleRan;
 use crate::command::{
     Cause, DeadLetterChange, Expire, Grant, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange,
 };
@@ -116,6 +117,7 @@ impl<'a> Entry<'a> {
             kind::SKIP => self.skip(header, &decode::<Skip>(head)?),
             kind::TRANSACTION_RESOLVE => self.resolve(header, &decode(head)?),
             kind::TRANSACTION_CHECKED => self.checked(header, &decode(head)?),
+            kind::SCHEDULE_RAN => self.schedule_ran(header, &decode::<ScheduleRan>(head)?),
             kind::TIMER_CHANGE => self.timer_change(header, &decode::<TimerChange>(head)?),
             kind::SEEK => self.seek(header, &decode::<Seek>(head)?),
             kind::DEAD_LETTER_CHANGE => self.dead_letter_change(header, &decode::<DeadLetterChange>(head)?),
@@ -141,9 +143,12 @@ impl<'a> Entry<'a> {
 
     /// Publishes all records of a unit or none; all checks come first. What is a duplicate is neither refused nor stored,
     /// with all its targets.
-    fn unit(&mut self, unit: &[Placed]) -> Result<(), Error> {
+    pub(super) fn unit(&mut self, unit: &[Placed]) -> Result<(), Error> {
         if unit.first().is_some_and(|first| first.header.kind == kind::TRANSACTION_RESOLVE) {
             return self.commit(unit);
+        }
+        if unit.first().is_some_and(|first| first.header.kind == kind::SCHEDULE_RAN) {
+            return self.schedule_run(unit);
         }
         let mut keys = UnitKeys::alone();
         let mut checked: Vec<Result<Checked, Refusal>> = Vec::with_capacity(unit.len());
@@ -274,6 +279,7 @@ fn is_known(kind: u8) -> bool {
             | kind::TRANSACTION_RESOLVE
             | kind::TRANSACTION_CHECKED
             | kind::TIMER_CHANGE
+            | kind::SCHEDULE_RAN
             | kind::SEEK
             | kind::DEAD_LETTER_CHANGE
             | kind::CONFIG_PUT

@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry as Place;
 
-use pointsman_model::{BindingId, GroupId, PluginVersionId, QueueId, QueueOffset, TenantId, TopicId};
+use pointsman_model::{BindingId, GroupId, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId};
 
 use super::Store;
 use crate::error::Error;
@@ -58,6 +58,20 @@ fn load_tenants(state: &mut State, store: &dyn Store) -> Result<(), Error> {
         let token = decode::<table::TokenRow>(key, value)?.load(numbers.text()?).ok_or_else(|| damaged(key))?;
         state.operator_tokens += usize::from(token.is_operator() && token.revoked_at.is_none());
         state.tokens.insert(token.id.to_string(), token);
+        Ok(())
+    })?;
+    each(store, table::SCHEDULE, |key, value, numbers| {
+        let (tenant, id) = (TenantId(numbers.u32()?), numbers.u32()?);
+        let schedule = decode::<table::ScheduleRow>(key, value)?.load(tenant, id);
+        state.schedules_by_name.insert((tenant, schedule.name.clone()), id);
+        state.schedules.insert(id, schedule);
+        Ok(())
+    })?;
+    each(store, table::SCHEDULE_RUN, |key, value, numbers| {
+        let (_tenant, id) = (numbers.u32()?, numbers.u32()?);
+        let (next, last): (Option<u64>, Option<u64>) = decode(key, value)?;
+        let schedule = state.schedules.get_mut(&id).ok_or_else(|| damaged(key))?;
+        (schedule.next, schedule.last) = (next.map(Timestamp), last.map(Timestamp));
         Ok(())
     })?;
     each(store, table::QUOTA, |key, value, numbers| {

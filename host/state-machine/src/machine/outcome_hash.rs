@@ -52,6 +52,10 @@ fn write(outcome: &Outcome, out: &mut Vec<u8>) {
             out.extend_from_slice(&at.queue.0.to_le_bytes());
             out.extend_from_slice(&at.deliver_at.map_or(u64::MAX, |due| due.0).to_le_bytes());
         }
+        Outcome::ScheduleRan { next } => {
+            out.push(41);
+            out.extend_from_slice(&next.map_or(u64::MAX, |next| next.0).to_le_bytes());
+        }
         Outcome::TimerChanged { deliver_at } => {
             out.push(30);
             out.extend_from_slice(&deliver_at.map_or(u64::MAX, |due| due.0).to_le_bytes());
@@ -121,6 +125,8 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
         Refusal::SourceClosed => (30, 0),
         Refusal::AlreadyDelivered => (31, 0),
         Refusal::NotScheduled => (32, 0),
+        Refusal::ScheduleNotFound => (33, 0),
+        Refusal::TooManySchedules => (34, 0),
         Refusal::TransactionNotFound => (40, 0),
         Refusal::TransactionResolved(state) => (41, *state as u64),
         Refusal::TransactionExists { place, .. } => (42, place.index),

@@ -10,6 +10,7 @@ mod park;
 mod plugins;
 mod publish;
 mod reference;
+mod schedules;
 mod settle;
 mod transaction;
 

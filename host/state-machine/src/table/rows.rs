@@ -5,7 +5,9 @@ use pointsman_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::command::ScheduleConfig;
 use crate::command::{BindingConfig, GroupConfig, PluginCommit, TopicConfig};
+use crate::state::Schedule;
 use crate::state::{Binding, Counters, Group, PluginVersion, SlotTable, State, Tenant, TenantHome, Token, Topic};
 
 #[derive(Serialize, Deserialize)]
@@ -234,6 +236,41 @@ impl BindingRow {
             revision: self.revision,
             created_at: Timestamp(self.created_at),
             shorthand: self.shorthand,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ScheduleRow {
+    name: String,
+    config: ScheduleConfig,
+    revision: u64,
+    created_at: u64,
+}
+
+impl From<&Schedule> for ScheduleRow {
+    fn from(schedule: &Schedule) -> Self {
+        Self {
+            name: schedule.name.to_string(),
+            config: schedule.config.clone(),
+            revision: schedule.revision,
+            created_at: schedule.created_at.0,
+        }
+    }
+}
+
+impl ScheduleRow {
+    /// The schedule, without when it is due.
+    pub(crate) fn load(self, tenant: TenantId, id: u32) -> Schedule {
+        Schedule {
+            id,
+            tenant,
+            name: Name::internal(&self.name),
+            config: self.config,
+            next: None,
+            last: None,
+            revision: self.revision,
+            created_at: Timestamp(self.created_at),
         }
     }
 }

@@ -55,7 +55,7 @@ impl Entry<'_> {
     }
 
     /// Adds a signing key. Keys never change, so they have no revision and answer 0.
-    /// Deletes a tenant at home, with what no topic and no group holds: its plugins, its quota, what it has used.
+    /// Deletes a tenant at home, with what no topic and no group holds: its plugins, its schedules, its quota, what it has used.
     pub(super) fn delete_tenant(&mut self, expect: &Expect, name: &str) -> Result<Outcome, Stop> {
         let found = self.state.tenants_by_name.get(&name_of(name)?).and_then(|id| self.state.tenants.get(id));
         let (id, revision) = found.map(|tenant| (tenant.id, tenant.revision)).ok_or(Refusal::TenantNotFound)?;
@@ -72,6 +72,7 @@ impl Entry<'_> {
         for (name, version) in versions {
             self.delete_plugin(id, &Expect::Anything, &name, &version)?;
         }
+        self.drop_schedules(id);
         if let Some(tenant) = self.state.tenants.remove(&id) {
             self.state.tenants_by_name.remove(&tenant.name);
         }

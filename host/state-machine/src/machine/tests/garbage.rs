@@ -17,6 +17,7 @@ fn known_kind() -> impl Strategy<Value = u8> {
         kind::PUBLISH_PARKED,
         kind::PUBLISH_FROM,
         kind::TIMER_CHANGE,
+        kind::SCHEDULE_RAN,
         kind::TRANSACTION_RESOLVE,
         kind::TRANSACTION_CHECKED,
         kind::SETTLE,
