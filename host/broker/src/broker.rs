@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::batcher::Batcher;
 use crate::error::Error;
 use crate::judging::Bench;
+use crate::schedules;
 use crate::ports::{Judges, Outside, Shard};
 use crate::quota::Meters;
 use crate::shard::{ShardParts, ShardRuntime};
@@ -142,6 +143,8 @@ impl Broker {
             quota_refusals: AtomicU64::new(0),
         };
         let broker = Self { inner: Arc::new(inner) };
+        let schedules = schedules::run::run(Arc::downgrade(&broker.inner), broker.inner.stop.clone());
+        broker.inner.tasks.spawn(schedules);
         broker.inner.tasks.spawn(tick(broker.inner.data.clone(), broker.inner.stop.clone()));
         broker
     }

@@ -89,7 +89,7 @@ impl Broker {
 }
 
 /// Checks a name that is about to be created.
-fn new_name(text: &str) -> Result<Name, Error> {
+pub(crate) fn new_name(text: &str) -> Result<Name, Error> {
     Name::parse_new(text).map_err(invalid_name)
 }
 

@@ -72,6 +72,9 @@ pub enum Error {
     /// `already-exists`.
     #[error("{0}")]
     AlreadyExists(String),
+    /// `schedule-not-found`.
+    #[error("no schedule `{0}`")]
+    ScheduleNotFound(String),
     /// `already-delivered`.
     #[error("the message was delivered already")]
     AlreadyDelivered,

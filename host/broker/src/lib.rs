@@ -10,7 +10,8 @@
 //!   records.
 //! * **Dead letters** (`dlq`), **progress** (`progress`): what a group gave up and where it stands; redrive, seek, lag.
 //! * **Stream** ([`stream`]): log order, from any place, resumable by cursor.
-//! * **Delay** (`timers`, `scheduled`): what is due is appended again, at the head of the log.
+//! * **Delay** (`timers`, `scheduled`): what is due is appended again, at the head of the log. **Schedules** (`schedules`)
+//!   publish on a timetable.
 //! * **Access** ([`Action`], `token`): one function says who may do what; each use case asks it first.
 //! * **Configure** (`configure`): tenants, topics, groups, bindings, plugin versions: entries like all else.
 
@@ -39,6 +40,7 @@ mod quota;
 mod receipt;
 mod refusal;
 mod scheduled;
+mod schedules;
 mod settle;
 mod shard;
 mod signing;

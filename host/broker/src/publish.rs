@@ -22,14 +22,16 @@ use std::time::Instant;
 
 use pointsman_model::message::{NewMessage, check_stored_idempotency_key};
 use pointsman_model::{Timestamp, limits};
-use pointsman_state_machine::command::{DedupBy, Durability};
+use pointsman_state_machine::command::{DedupBy, Durability, ScheduleRan};
 use pointsman_state_machine::outcome::Duplicate;
+use pointsman_state_machine::state::Topic;
 
 pub(crate) use topic::TopicRuntime;
 
 use crate::batcher::past_deadline;
 use crate::error::Error;
 use crate::ports::BoxFuture;
+use crate::shard::ShardRuntime;
 use crate::view::{Publish, PublishReceipt, PublishState};
 use crate::{Action, Broker, Call};
 use job::{Decided, Job};
@@ -70,6 +72,7 @@ impl Broker {
             name,
             messages: publish.messages,
             dues,
+            run: None,
             half: false,
             atomic: publish.atomic,
             ack: publish.ack.unwrap_or(durability),
@@ -91,6 +94,33 @@ impl Broker {
         self.check_call(call)?;
         self.authorize(call, tenant, Action::Publish(topic))?;
         self.topic(tenant, topic).map(|_| ())
+    }
+
+    /// Publishes the message of a schedule's run, in one unit with the note that it ran.
+    pub(crate) async fn publish_scheduled(
+        &self,
+        shard: &Arc<ShardRuntime>,
+        topic: &Topic,
+        message: NewMessage,
+        run: ScheduleRan,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let job = Arc::new(Job {
+            tenant: topic.tenant,
+            topic: topic.id,
+            name: topic.name.clone(),
+            messages: vec![message],
+            dues: Vec::new(),
+            run: Some(run),
+            half: false,
+            atomic: true,
+            ack: Durability::Quorum,
+            born: self.inner.clock.wall(),
+            deadline,
+            hold: None,
+        });
+        let results = self.publish_job(&job, &shard.topic(topic.id)).await?;
+        results.into_iter().try_for_each(|result| result.map(|_| ()))
     }
 
     /// What became of a publish with this idempotency key, as of now. What is absent once the publish's own time is up

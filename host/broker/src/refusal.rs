@@ -30,9 +30,13 @@ impl From<Refusal> for Error {
             Refusal::WrongSlot => Self::invalid("/slot", "the plugin is of another kind"),
             Refusal::AlreadyDelivered => Self::AlreadyDelivered,
             Refusal::NotScheduled => Self::MessageNotFound,
+            Refusal::ScheduleNotFound => Self::ScheduleNotFound(String::new()),
             Refusal::TransactionNotFound => Self::TransactionNotFound,
             Refusal::TransactionResolved(state) => Self::TransactionResolved(state),
             Refusal::TokenNotFound => Self::TokenNotFound,
+            Refusal::TooManySchedules => {
+                Self::QuotaExceeded(format!("the tenant has its {} schedules", pointsman_model::limits::SCHEDULES_MAX))
+            }
             Refusal::QuotaExceeded(what, limit) => Self::QuotaExceeded(format!("the tenant has its {limit} {what}")),
             Refusal::NameTaken => Self::IdempotencyMismatch,
             Refusal::Malformed(detail) => Self::invalid("", detail),

@@ -428,6 +428,19 @@ pub struct GroupSettings {
     pub ordering: pointsman_state_machine::command::Ordering,
 }
 
+/// A schedule to create or replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleSettings {
+    /// Five fields: minute, hour, day of the month, month, day of the week.
+    pub cron: String,
+    /// IANA name of the time zone that they are meant in.
+    pub timezone: String,
+    /// Topic.
+    pub topic: String,
+    /// What is published, without a delay and without an idempotency key.
+    pub message: pointsman_model::message::NewMessage,
+}
+
 /// A binding to create or replace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindingSettings {

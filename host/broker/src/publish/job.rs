@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use pointsman_model::message::NewMessage;
 use pointsman_model::{Generation, Name, QueueId, TenantId, Timestamp, TopicId};
-use pointsman_state_machine::command::{Durability, Judged, Placement, Source};
+use pointsman_state_machine::command::{Durability, Judged, Placement, ScheduleRan, Source};
 use pointsman_state_machine::outcome::Duplicate;
 
 use super::inflight::Hold;
@@ -21,6 +21,8 @@ pub(super) struct Job {
     pub(super) messages: Vec<NewMessage>,
     /// When each message is due; empty if all of them are at once.
     pub(super) dues: Vec<Option<Timestamp>>,
+    /// It is a run of a schedule.
+    pub(super) run: Option<ScheduleRan>,
     /// Its messages are placed for a transaction, which puts them into an entry with those of other topics.
     pub(super) half: bool,
     pub(super) atomic: bool,
@@ -45,6 +47,7 @@ impl Job {
             name: self.name.clone(),
             messages: which.iter().map(|i| self.messages[*i].clone()).collect(),
             dues: which.iter().map(|i| self.due(*i)).collect(),
+            run: self.run,
             half: self.half,
             atomic: self.atomic,
             ack,

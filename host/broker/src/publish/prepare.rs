@@ -133,6 +133,7 @@ impl Broker {
                 name,
                 messages,
                 dues: Vec::new(),
+                run: None,
                 half: true,
                 atomic: true,
                 ack: Durability::Quorum,

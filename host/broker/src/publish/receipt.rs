@@ -66,7 +66,8 @@ impl<'a> Results<'a> {
         {
             return if matches!(refusal, Refusal::Stale(_)) { Ok(()) } else { Err(Error::from(refusal.clone())) };
         }
-        let mut outcomes = answer.outcomes();
+        // The note of a run comes before its messages.
+        let mut outcomes = answer.outcomes().get(usize::from(self.job.run.is_some())..).unwrap_or_default();
         for placed in placed.iter().filter(|placed| !placed.spots().is_empty()) {
             let (own, rest) = outcomes.split_at_checked(placed.spots().len()).unwrap_or_default();
             outcomes = rest;

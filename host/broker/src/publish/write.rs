@@ -40,6 +40,9 @@ pub(super) fn submit(
         let body_bytes = placed[range.clone()].iter().map(|placed| bytes_of(job, placed)).sum();
         let ticket = batcher.submit_held(request, job.hold.clone().map(|hold| hold as Held), body_bytes, |writer| {
             let last = last_with_spots(&placed[range.clone()]);
+            if let Some(run) = &job.run {
+                writer.write(&run_header(job), run, &[]);
+            }
             for (at, placed) in placed[range.clone()].iter().enumerate() {
                 write(writer, job, placed, job.atomic && Some(at) != last, None);
             }
@@ -190,5 +193,16 @@ fn header(job: &Job, kind: u8, priority: u8, spot: &Spot, unit: bool) -> Header 
         priority,
         generation: spot.generation,
         born: job.born,
+    }
+}
+
+/// The note of a run, before its messages.
+fn run_header(job: &Job) -> Header {
+    Header {
+        kind: kind::SCHEDULE_RAN,
+        flags: FLAG_UNIT_CONTINUES,
+        tenant: job.tenant,
+        born: job.born,
+        ..Header::default()
     }
 }
