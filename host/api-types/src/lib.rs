@@ -27,6 +27,7 @@ pub mod progress;
 pub mod publish;
 pub mod quota;
 pub mod scan;
+pub mod schedule;
 pub mod scheduled;
 pub mod stream;
 pub mod tenant;

@@ -135,6 +135,7 @@ impl From<Error> for Failure {
             Error::PluginNotFound(_) => Self::new(Code::PluginNotFound, detail),
             Error::BindingNotFound(_) => Self::new(Code::BindingNotFound, detail),
             Error::AlreadyExists(_) => Self::new(Code::AlreadyExists, detail),
+            Error::ScheduleNotFound(_) => Self::new(Code::ScheduleNotFound, detail),
             Error::AlreadyDelivered => Self::new(Code::AlreadyDelivered, detail),
             Error::TransactionNotFound => Self::new(Code::TransactionNotFound, detail),
             Error::TransactionResolved(state) => {

@@ -13,6 +13,7 @@ mod progress;
 mod publish;
 mod quota;
 mod scheduled;
+mod schedules;
 mod settle;
 mod streams;
 mod tenants;
@@ -64,6 +65,8 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!("/topics/{topic}/stream"), get(streams::topic)),
         (t!("/groups/{group}/stream"), get(streams::group)),
         (t!("/topics/{topic}/scheduled"), get(scheduled::list)),
+        (t!("/schedules"), get(schedules::list)),
+        (t!("/schedules/{schedule}"), get(schedules::get).put(schedules::put).delete(schedules::delete)),
         (t!("/scheduled/{id}"), get(scheduled::get).patch(scheduled::patch).delete(scheduled::delete)),
         (t!("/messages/{id}"), get(messages::get)),
         (t!("/messages/{id}/payload"), get(messages::payload)),
@@ -130,7 +133,7 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
 
 /// The name of a path parameter: a closed set too.
 pub(crate) fn part(name: &str) -> &'static str {
-    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "key", "id"]
+    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "schedule", "key", "id"]
         .into_iter()
         .find(|known| *known == name)
         .unwrap_or("")

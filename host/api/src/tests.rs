@@ -11,6 +11,7 @@ mod group_stream;
 mod messages;
 mod ndjson;
 mod scheduled;
+mod schedules;
 mod stream;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod messages;
 mod node;
 mod plugins;
 mod scheduled;
+mod schedules;
 mod tenancy;
 
 use pointsman_api_types::Code;
@@ -62,6 +63,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         messages::OPERATIONS,
         plugins::OPERATIONS,
         scheduled::OPERATIONS,
+        schedules::OPERATIONS,
         node::OPERATIONS,
         tenancy::OPERATIONS,
     ]

@@ -2,8 +2,8 @@
 
 use pointsman_api_types::List;
 use pointsman_api_types::{
-    binding, dlq, explain, group, lease, message, node, number, plugin, problem, progress, publish, quota, scheduled,
-    stream, tenant, time, token, topic,
+    binding, dlq, explain, group, lease, message, node, number, plugin, problem, progress, publish, quota, schedule,
+    scheduled, stream, tenant, time, token, topic,
 };
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -48,6 +48,7 @@ pub(super) fn all() -> Map<String, Value> {
         dlq::RedriveInput,
         dlq::Redriven,
         explain::Explained,
+        schedule::ScheduleInput<'static>,
         lease::LeaseInput,
         lease::Leases,
         lease::SettleInput,
@@ -82,6 +83,7 @@ pub(super) fn all() -> Map<String, Value> {
         progress::Inflight,
         progress::Member,
         explain::TraceEvent,
+        schedule::Schedule<'static>,
         plugin::PluginVersion,
         binding::Binding,
         binding::LogLine,

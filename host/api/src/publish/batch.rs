@@ -45,7 +45,7 @@ pub(crate) fn line(line: &Bytes, trace: Option<&str>) -> Result<NewMessage, Fail
 }
 
 /// A message of the contract. `pointer` leads to it; its text is part of `body`.
-fn message(
+pub(crate) fn message(
     mut input: MessageInput<'_>,
     body: &Bytes,
     trace: Option<&str>,

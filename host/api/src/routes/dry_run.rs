@@ -71,6 +71,13 @@ pub(super) async fn plugin_version(cx: &Cx, name: &str, version: &str) -> Result
     would(None, None)
 }
 
+/// A schedule; what it published stays.
+pub(super) async fn schedule(cx: &Cx, expect: &Precondition) -> Result<Response, Failure> {
+    let schedule = cx.app.broker.get_schedule(&cx.call, cx.tenant(), cx.path("schedule")).await?;
+    demand(expect, schedule.revision)?;
+    would(None, None)
+}
+
 /// A message that waits for its time.
 pub(super) async fn scheduled(cx: &Cx, id: MessageId) -> Result<Response, Failure> {
     cx.app.broker.get_scheduled(&cx.call, cx.tenant(), id).await?;
