@@ -191,6 +191,8 @@ fn project(directory: &Path, kind: &str, arguments: &[&str]) -> Vec<String> {
         String::from_utf8(output.stdout).expect("UTF-8")
     };
     run(BINARY, &["plugin", "new", kind, "--kind", kind]);
+    // What the projects have in common is compiled once.
+    std::os::unix::fs::symlink(directory.join("target"), project.join("target")).expect("a link");
     let manifest = project.join("Cargo.toml");
     run("cargo", &["test", "--quiet", "--manifest-path", manifest.to_str().expect("UTF-8")]);
     let built: Value = serde_json::from_str(&run(BINARY, &["plugin", "build", "--json", "--dir", kind])).expect("JSON");
@@ -204,6 +206,7 @@ fn project(directory: &Path, kind: &str, arguments: &[&str]) -> Vec<String> {
 #[test]
 fn a_project_of_each_kind_is_made_tested_built_and_tried() {
     let scratch = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(scratch.path().join("target")).expect("a directory");
     let of = |kind, arguments: &[&str]| project(scratch.path(), kind, arguments);
     let dedup = of("dedup", &[]);
     assert!(dedup.iter().all(|verdict| verdict.starts_with("no key")), "no sample has an order: {dedup:?}");

@@ -224,7 +224,7 @@ fn view(home: &Home, letter: DeadLetter) -> Result<Option<DeadLetterView>, Error
     let state = home.shard.port.state();
     Ok(Some(DeadLetterView {
         message,
-        reason: reason(&letter.reason),
+        reason: reason(&letter),
         attempts: letter.attempt.saturating_sub(letter.base),
         dead_at: Timestamp(letter.dead_at),
         expires_at: Timestamp(letter.expires),
@@ -234,11 +234,13 @@ fn view(home: &Home, letter: DeadLetter) -> Result<Option<DeadLetterView>, Error
 }
 
 /// Why a message was given up, in one word or the words of who gave it up.
-pub(crate) fn reason(reason: &DeadReason) -> String {
-    match reason {
+pub(crate) fn reason(letter: &DeadLetter) -> String {
+    // A policy that gives no reason of its own leaves the consumer's.
+    let consumers = || letter.history.last().and_then(|ended| ended.reason.clone());
+    match &letter.reason {
         DeadReason::Exhausted => "attempts-exhausted".into(),
         DeadReason::Consumer(words) => words.clone().unwrap_or_else(|| "dead-lettered".into()),
-        DeadReason::Policy(words) => words.clone().unwrap_or_else(|| "retry-policy".into()),
+        DeadReason::Policy(words) => words.clone().or_else(consumers).unwrap_or_else(|| "retry-policy".into()),
     }
 }
 

@@ -122,7 +122,7 @@ impl Broker {
         let letter = dlq::find(home, group, message.id)?;
         let mut standing = Standing::default();
         if let Some(letter) = &letter {
-            standing.dead_reason = Some(dlq::reason(&letter.reason));
+            standing.dead_reason = Some(dlq::reason(letter));
             standing.dead_at = Some(Timestamp(letter.dead_at));
             standing.redriven_at = letter.redriven_at.map(Timestamp);
             standing.history = shown(home, &letter.history);

@@ -169,6 +169,19 @@ async fn with_policy(
 }
 
 #[tokio::test]
+async fn a_policy_without_a_reason_leaves_the_consumers() {
+    let (f, _) = with_policy(|_| Verdict::Answer(RetryAnswer::DeadLetter { reason: None }), None).await;
+    f.send("t", tagged("x")).await;
+    let lease = f.lease("g", 1).await.remove(0);
+    f.settle_with("g", SettleRequest { reason: Some("why".to_owned()), ..item(&lease, SettleOp::Nack) }).await;
+    f.send("t", tagged("y")).await;
+    let lease = f.lease("g", 1).await.remove(0);
+    f.settle_with("g", item(&lease, SettleOp::Nack)).await;
+    let reasons: Vec<_> = dlq(&f).await.into_iter().map(|dead| dead.reason).collect();
+    assert_eq!(reasons, ["why", "retry-policy"]);
+}
+
+#[tokio::test]
 async fn a_policy_is_asked_and_obeyed() {
     let answers = |question: &RetryQuestion| {
         Verdict::Answer(match question.tag.as_deref() {
