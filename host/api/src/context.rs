@@ -192,7 +192,7 @@ pub(crate) fn check_path(path: &[(&'static str, String)], reads: bool) -> Result
             checked.map_err(|reason| Failure::invalid("", format!("the idempotency key in the path: {reason}")))?;
         }
         let fine = match *part {
-            "tenant" | "topic" | "group" | "plugin" | "schedule" => pointsman_model::name::is_well_formed(value),
+            "tenant" | "topic" | "group" | "plugin" | "schedule" | "pg" => pointsman_model::name::is_well_formed(value),
             "binding" => is_binding_name(value, reads),
             _ => true,
         };

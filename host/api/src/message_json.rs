@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pointsman_broker::command::PublishHead;
-use pointsman_broker::view::{Lease, ScheduledMessage, StoredMessage};
+use pointsman_broker::view::{Lease, PreparedMessage, ScheduledMessage, StoredMessage};
 use pointsman_model::record::Record;
 use pointsman_model::{MessageId, limits};
 use serde::de::IgnoredAny;
@@ -82,6 +82,19 @@ pub(crate) fn scheduled(out: &mut Vec<u8>, message: &ScheduledMessage) -> Result
     json::raw(out, ",\"stored_at\":null,\"deliver_at\":");
     json::time(out, message.deliver_at);
     json::raw(out, ",\"expires_at\":null");
+    end(out, &head);
+    Ok(())
+}
+
+/// Appends a message of a transaction that nobody has committed: without what it gets with the commit.
+pub(crate) fn prepared(out: &mut Vec<u8>, message: &PreparedMessage, breaks: Breaks) -> Result<(), Failure> {
+    let head = message.head()?;
+    names(out, message.id, message.topic.as_str());
+    json::raw(out, ",\"queue\":");
+    json::number(out, u64::from(message.record.header.queue.0));
+    json::raw(out, ",\"offset\":null");
+    content(out, &message.record, &head, Data::Included(breaks));
+    json::raw(out, ",\"stored_at\":null,\"expires_at\":null");
     end(out, &head);
     Ok(())
 }

@@ -6,6 +6,7 @@ pub(crate) mod delay;
 pub(crate) mod frames;
 pub(crate) mod pieces;
 pub(crate) mod raw;
+pub(crate) mod transaction;
 
 use bytes::Bytes;
 use http::HeaderMap;

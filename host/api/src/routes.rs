@@ -19,6 +19,7 @@ mod streams;
 mod tenants;
 mod tokens;
 mod topics;
+mod transactions;
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -68,6 +69,13 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!("/schedules"), get(schedules::list)),
         (t!("/schedules/{schedule}"), get(schedules::get).put(schedules::put).delete(schedules::delete)),
         (t!("/scheduled/{id}"), get(scheduled::get).patch(scheduled::patch).delete(scheduled::delete)),
+        (t!("/topics/{topic}/transactions"), post(transactions::prepare)),
+        (t!("/transactions"), get(transactions::list)),
+        (t!("/transactions/{tx}"), get(transactions::get)),
+        (t!("/transactions/{tx}/commit"), post(transactions::commit)),
+        (t!("/transactions/{tx}/rollback"), post(transactions::rollback)),
+        (t!("/producer-groups/{pg}/checks/lease"), post(streams::checks::lease)),
+        (t!("/producer-groups/{pg}/checks"), get(streams::checks::stream)),
         (t!("/messages/{id}"), get(messages::get)),
         (t!("/messages/{id}/payload"), get(messages::payload)),
         (t!("/messages/{id}/explain"), get(explain::explain)),
@@ -133,7 +141,7 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
 
 /// The name of a path parameter: a closed set too.
 pub(crate) fn part(name: &str) -> &'static str {
-    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "schedule", "key", "id"]
+    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "schedule", "key", "id", "tx", "pg"]
         .into_iter()
         .find(|known| *known == name)
         .unwrap_or("")

@@ -13,6 +13,7 @@ mod ndjson;
 mod scheduled;
 mod schedules;
 mod stream;
+mod transactions;
 
 use std::sync::Arc;
 

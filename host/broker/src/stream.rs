@@ -31,7 +31,7 @@ use crate::view::{FilterSpec, StoredMessage, StreamEvent, StreamFrom, StreamRequ
 use crate::watch::Signal;
 use crate::{Action, Broker, Call, Error, Principal};
 use merge::{Merge, Merged};
-use slot::StreamSlot;
+pub use slot::StreamSlot;
 
 /// How often a stream at the tail looks for itself.
 const POLL: Duration = Duration::from_millis(limits::STREAM_POLL_MS);

@@ -26,7 +26,7 @@ use crate::lookup::id_at;
 use crate::view::{
     HalfPart, Page, PageRequest, PreparedMessage, ProducerCheck, TransactionStats, TransactionView, Verdict,
 };
-use crate::{Action, Broker, Call, Error};
+use crate::{Action, Broker, Call, Error, StreamSlot};
 use resolve::Says;
 
 impl Broker {
@@ -149,6 +149,15 @@ impl Broker {
                 () = self.inner.stop.cancelled() => return Ok(checks),
             }
         }
+    }
+
+    /// Opens a stream of questions; it counts as open while the answer lives.
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`] past the number of streams.
+    pub async fn open_checks(&self, call: &Call, tenant: &str) -> Result<StreamSlot, Error> {
+        let home = self.authorize(call, tenant, Action::PublishSome)?;
+        StreamSlot::take(&self.inner.streams, home.tenant, self.connections_max(&home))
     }
 
     /// How many transactions there are, by shard.

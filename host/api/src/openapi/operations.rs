@@ -8,6 +8,7 @@ mod plugins;
 mod scheduled;
 mod schedules;
 mod tenancy;
+mod transactions;
 
 use pointsman_api_types::Code;
 
@@ -66,6 +67,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         schedules::OPERATIONS,
         node::OPERATIONS,
         tenancy::OPERATIONS,
+        transactions::OPERATIONS,
     ]
     .into_iter()
     .flatten()

@@ -3,7 +3,7 @@
 use pointsman_api_types::List;
 use pointsman_api_types::{
     binding, dlq, explain, group, lease, message, node, number, plugin, problem, progress, publish, quota, schedule,
-    scheduled, stream, tenant, time, token, topic,
+    scheduled, stream, tenant, time, token, topic, transaction,
 };
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -53,6 +53,12 @@ pub(super) fn all() -> Map<String, Value> {
         lease::Leases,
         lease::SettleInput,
         lease::Settled,
+        transaction::TransactionInput<'static>,
+        transaction::CheckInput,
+        transaction::Prepared,
+        transaction::Resolved,
+        transaction::ChecksInput,
+        transaction::Checks,
         stream::Open,
         stream::Gap,
         stream::Drain,
@@ -84,6 +90,7 @@ pub(super) fn all() -> Map<String, Value> {
         progress::Member,
         explain::TraceEvent,
         schedule::Schedule<'static>,
+        transaction::Transaction,
         plugin::PluginVersion,
         binding::Binding,
         binding::LogLine,

@@ -42,6 +42,8 @@ pub(super) async fn topic(cx: &Cx, expect: &Precondition) -> Result<Response, Fa
             users.push(binding.name.as_str().to_owned());
         }
     }
+    let transactions = broker.topic_transactions(&cx.call, cx.tenant(), cx.path("topic")).await?;
+    users.extend(transactions.iter().map(ToString::to_string));
     unused(users)?;
     let queues = broker.topic_queues(&cx.call, cx.tenant(), cx.path("topic")).await?;
     would(Some(queues.iter().map(|q| q.latest.saturating_sub(q.earliest)).sum()), None)

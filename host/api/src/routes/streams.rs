@@ -1,5 +1,6 @@
 //! Streams: server-sent events, or the same as NDJSON lines. Of a topic here, of a group in [`group`].
 
+pub(crate) mod checks;
 mod group;
 mod writer;
 

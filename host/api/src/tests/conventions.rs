@@ -19,7 +19,11 @@ async fn every_operation_of_the_document_is_there() {
             .replace("{", "")
             .replace("}", "");
         for (method, operation) in item.as_object().expect("operations") {
-            let bounded = if path.ends_with("/stream") { "?until=tail" } else { "" };
+            let bounded = match path.rsplit_once('/') {
+                Some((_, "stream")) => "?until=tail",
+                Some((_, "checks")) => "?max_ms=1",
+                _ => "",
+            };
             let line = format!("{} {path}{bounded}", method.to_uppercase());
             let answer = api.call(&line).await;
             let status = answer.status.as_u16().to_string();

@@ -9,7 +9,7 @@ use crate::broker::StreamCount;
 use crate::error::Error;
 
 /// One open stream.
-pub(super) struct StreamSlot {
+pub struct StreamSlot {
     count: Arc<StreamCount>,
     tenant: TenantId,
 }
@@ -19,7 +19,7 @@ impl StreamSlot {
     ///
     /// # Errors
     /// [`Error::QuotaExceeded`].
-    pub(super) fn take(count: &Arc<StreamCount>, tenant: TenantId, tenant_max: usize) -> Result<Self, Error> {
+    pub(crate) fn take(count: &Arc<StreamCount>, tenant: TenantId, tenant_max: usize) -> Result<Self, Error> {
         let mut tenants = count.tenants.lock();
         let open = tenants.get(&tenant).copied().unwrap_or_default();
         if open >= tenant_max {

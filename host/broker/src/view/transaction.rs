@@ -3,7 +3,7 @@
 use pointsman_model::message::NewMessage;
 use pointsman_model::record::Record;
 use pointsman_model::{MessageId, Name, QueueId, QueueOffset, ShardId, Timestamp, TransactionId};
-use pointsman_state_machine::command::CheckVia;
+use pointsman_state_machine::command::{CheckVia, PublishHead};
 use pointsman_state_machine::state::{Transaction, TransactionState};
 
 /// A transaction to prepare.
@@ -102,6 +102,16 @@ pub struct PreparedMessage {
     pub topic: Name,
     /// Its record.
     pub record: Record,
+}
+
+impl PreparedMessage {
+    /// The head, borrowed from the record.
+    ///
+    /// # Errors
+    /// The record's head is not what a prepare writes.
+    pub fn head(&self) -> Result<PublishHead<'_>, crate::Error> {
+        super::head(&self.record)
+    }
 }
 
 /// How many transactions a shard has.

@@ -102,7 +102,7 @@ impl Writer {
     }
 
     /// Names are ours and cursors are `[A-Za-z0-9._-]`: nothing here can break a line.
-    fn start(&self, out: &mut Vec<u8>, name: &str, cursor: Option<&str>) {
+    pub(super) fn start(&self, out: &mut Vec<u8>, name: &str, cursor: Option<&str>) {
         if self.ndjson {
             json::raw(out, "{\"event\":");
             json::string(out, name);
@@ -121,7 +121,7 @@ impl Writer {
         json::raw(out, "\ndata: ");
     }
 
-    fn end(&self, out: &mut Vec<u8>) {
+    pub(super) fn end(&self, out: &mut Vec<u8>) {
         json::raw(out, if self.ndjson { "}\n" } else { "\n\n" });
     }
 }
