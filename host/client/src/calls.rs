@@ -2,6 +2,7 @@
 
 mod access;
 mod control;
+mod delivery;
 mod messages;
 mod scheduled;
 

@@ -30,7 +30,7 @@ enum Command {
     /// Create, list, show or delete topics.
     #[command(subcommand)]
     Topic(commands::topic::Command),
-    /// Create, list or show consumer groups.
+    /// Create, list or show consumer groups; offsets, lag, seek, pause.
     #[command(subcommand)]
     Group(commands::group::Command),
     /// Create, list or delete tenants; show or change what they may use.
@@ -50,6 +50,13 @@ enum Command {
     /// List, show, cancel or change messages that wait for their time.
     #[command(subcommand)]
     Scheduled(commands::scheduled::Command),
+    /// List, show, delete or redrive the dead letters of a group.
+    #[command(subcommand)]
+    Dlq(commands::dlq::Command),
+    /// Explain why a group did or did not get a message.
+    Explain(commands::explain::Explain),
+    /// List what happened to a message.
+    Trace(commands::explain::Trace),
     /// Lease messages of a group, print them, ack them.
     Consume(commands::consume::Args),
     /// Show a topic's messages as they come.
@@ -87,6 +94,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Publish(args) => commands::publish::run(args),
         Command::Published(args) => commands::published::run(&args),
         Command::Scheduled(command) => commands::scheduled::run(command),
+        Command::Dlq(command) => commands::dlq::run(command),
+        Command::Explain(args) => commands::explain::explain(args),
+        Command::Trace(args) => commands::explain::trace(args),
         Command::Consume(args) => commands::consume::run(args),
         Command::Tail(args) => commands::tail::run(args),
         Command::Plugin(command) => commands::plugin::run(command),

@@ -5,6 +5,8 @@ pub(crate) mod binding;
 pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod demo;
+pub(crate) mod dlq;
+pub(crate) mod explain;
 pub(crate) mod group;
 pub(crate) mod plugin;
 pub(crate) mod publish;

@@ -1,6 +1,8 @@
-//! `pointsman group`: create, list, show.
+//! `pointsman group`: create, list, show; where a group stands, seek, pause.
 
 use pointsman_api_types::group::{Filter, Group, GroupInput, GroupTopic};
+use pointsman_api_types::progress::{SeekInput, SeekTo};
+use pointsman_api_types::{Decimal, Time};
 
 use crate::commands::{Connection, Failure, block_on, json_argument, taken};
 use crate::output::{self, Table};
@@ -21,6 +23,76 @@ pub(crate) enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show where a group stands in each queue.
+    Offsets {
+        /// Name of the group.
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show what a group has before it.
+    Lag {
+        /// Name of the group.
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let a group go on elsewhere; ends its leases there and resets attempts.
+    Seek(Seek),
+    /// Stop the leases of a group.
+    Pause {
+        /// Name of the group.
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let the leases of a group go on.
+    Resume {
+        /// Name of the group.
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Seek {
+    /// Name of the group.
+    name: String,
+    #[command(flatten)]
+    to: To,
+    /// Only in this topic; may be repeated.
+    #[arg(long, value_name = "TOPIC")]
+    topic: Vec<String>,
+    /// Only in this queue; may be repeated.
+    #[arg(long, value_name = "QUEUE")]
+    queue: Vec<u16>,
+    /// Say what would happen, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Where to: one of five.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct To {
+    /// To the first message kept.
+    #[arg(long)]
+    earliest: bool,
+    /// Behind the last message.
+    #[arg(long)]
+    latest: bool,
+    /// To the first message stored at or after a time, as 2026-11-21T10:18:27Z.
+    #[arg(long, value_name = "TIME")]
+    time: Option<Time>,
+    /// To an offset.
+    #[arg(long, value_name = "OFFSET")]
+    offset: Option<u64>,
+    /// To a message, in its queue.
+    #[arg(long, value_name = "ID")]
+    message: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,7 +146,70 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let group = block_on(async { Ok(tenant.group(&name).await?) })?;
             if connection.json { Ok(output::json(&group)?) } else { Ok(table([&group]).print()?) }
         }
+        Command::Offsets { name, connection } => {
+            let tenant = connection.tenant()?;
+            let offsets = block_on(async { Ok(tenant.group_offsets(&name).await?) })?;
+            if connection.json {
+                return Ok(output::json(&serde_json::json!({ "items": offsets }))?);
+            }
+            let mut table = Table::new(["TOPIC", "QUEUE", "COMMITTED", "EARLIEST", "LATEST"]);
+            for at in offsets {
+                let numbers = [at.committed, at.earliest, at.latest].map(|offset| offset.to_string());
+                let [committed, earliest, latest] = numbers;
+                table.row([at.topic, at.queue.to_string(), committed, earliest, latest]);
+            }
+            Ok(table.print()?)
+        }
+        Command::Lag { name, connection } => {
+            let tenant = connection.tenant()?;
+            let lag = block_on(async { Ok(tenant.lag(&name).await?) })?;
+            if connection.json {
+                return Ok(output::json(&lag)?);
+            }
+            let mut table = Table::new(["TOPIC", "QUEUE", "MESSAGES", "AGE_MS", "INFLIGHT", "RETRYING"]);
+            for at in lag.items {
+                let numbers = [at.age_ms, at.inflight, at.retrying].map(|number| number.to_string());
+                let [age, inflight, retrying] = numbers;
+                table.row([at.topic, at.queue.to_string(), at.messages.to_string(), age, inflight, retrying]);
+            }
+            Ok(table.print()?)
+        }
+        Command::Seek(args) => seek(args),
+        Command::Pause { name, connection } => pause(&name, true, &connection),
+        Command::Resume { name, connection } => pause(&name, false, &connection),
     }
+}
+
+fn pause(name: &str, paused: bool, connection: &Connection) -> Result<(), Failure> {
+    let tenant = connection.tenant()?;
+    let now = block_on(async { Ok(tenant.pause(name, paused).await?) })?;
+    if connection.json { Ok(output::json(&now)?) } else { Ok(()) }
+}
+
+fn seek(args: Seek) -> Result<(), Failure> {
+    let To { earliest, latest, time, offset, message } = args.to;
+    let to = SeekTo {
+        earliest: earliest.then_some(true),
+        latest: latest.then_some(true),
+        time,
+        offset: offset.map(Decimal),
+        message_id: message,
+    };
+    let input = SeekInput {
+        to,
+        topics: (!args.topic.is_empty()).then_some(args.topic),
+        queues: (!args.queue.is_empty()).then_some(args.queue),
+    };
+    let tenant = args.connection.tenant()?;
+    let sought = block_on(async { Ok(tenant.seek(&args.name, &input, args.dry_run).await?) })?;
+    if args.connection.json {
+        return Ok(output::json(&sought)?);
+    }
+    let mut table = Table::new(["TOPIC", "QUEUE", "FROM", "TO"]);
+    for moved in sought.items {
+        table.row([moved.topic, moved.queue.to_string(), moved.from.to_string(), moved.to.to_string()]);
+    }
+    Ok(table.print()?)
 }
 
 fn create(args: Create) -> Result<(), Failure> {
