@@ -218,7 +218,8 @@ impl Memory {
         }
         let before: Vec<_> = old.map(|view| view.topics.iter().map(|t| t.id).collect()).unwrap_or_default();
         if old.is_none_or(|view| view.term != term) {
-            *self = Self { epoch: self.epoch, ..Self::new() };
+            let members = std::mem::take(&mut self.members);
+            *self = Self { epoch: self.epoch, members, ..Self::new() };
         }
         self.forget_sought(&state, id);
         self.epoch += 1;

@@ -250,6 +250,7 @@ async fn a_paused_group_leases_nothing_until_it_is_resumed() {
 #[tokio::test]
 async fn leases_and_members_are_shown_in_pages() {
     let f = stored(&["a", "b", "c"]).await;
+    // The first call of all reads the configuration, too.
     for client in ["c2", "c1", "c2"] {
         let client_id = Some(client.to_owned());
         let request = LeaseRequest { max_messages: Some(1), client_id, ..LeaseRequest::default() };

@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod dead_letter;
 mod dedup;
 mod garbage;
 mod held;

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::{
-    Cause, CheckTable, CheckVia, Dedup, DedupBy, Delay, Judged, Origin, Park, Place, PublishHead, ResolvedBy,
-    TimerChange, TimerOp, TransactionChecked, TransactionMeta, TransactionResolve, TransactionVerdict,
+    AttemptEnd, Cause, CheckTable, CheckVia, DeadLetterChange, DeadLetterOp, Decision, Dedup, DedupBy, Delay, Expire,
+    Judged, LeaseRef, Origin, Park, Place, PublishHead, RecordRef, ResolvedBy, Seek, SeekMove, TimerChange, TimerOp,
+    TransactionChecked, TransactionMeta, TransactionResolve, TransactionVerdict,
 };
 use crate::outcome::Refusal;
 
@@ -24,6 +25,8 @@ fn known_kind() -> impl Strategy<Value = u8> {
         kind::EXPIRE,
         kind::GRANT,
         kind::SKIP,
+        kind::SEEK,
+        kind::DEAD_LETTER_CHANGE,
         kind::CONFIG_PUT,
         kind::CONFIG_DELETE,
         kind::PLUGIN_CHUNK,
@@ -93,6 +96,32 @@ fn timer_change() -> impl Strategy<Value = Vec<u8>> {
     (place(), op).prop_map(|(place, op)| postcard::to_stdvec(&TimerChange { place, op }).unwrap())
 }
 
+/// Heads about a group: its seeks, its leases that end badly, its dead letters.
+fn group_head() -> impl Strategy<Value = Vec<u8>> {
+    let decision = prop_oneof![
+        (0_u64..3).prop_map(|delay_ms| Decision::Again { delay_ms }),
+        Just(Decision::DeadLetter { reason: None }),
+        Just(Decision::Drop),
+    ];
+    let op = prop::sample::select(vec![DeadLetterOp::Redrive, DeadLetterOp::Delete, DeadLetterOp::Expire]);
+    prop_oneof![
+        (0_u32..3, 0_u16..3, 0_u64..4).prop_map(|(topic, queue, to)| {
+            let moves = vec![SeekMove { topic, queue, to }];
+            postcard::to_stdvec(&Seek { group: 1, expect: Expect::Anything, moves }).unwrap()
+        }),
+        (place(), op).prop_map(|(place, op)| {
+            let letters = vec![(place.index, place.ordinal); 2];
+            postcard::to_stdvec(&DeadLetterChange { group: 1, letters, op }).unwrap()
+        }),
+        (place(), decision, 1_u16..4, 0_u64..3).prop_map(|(place, decision, attempt, offset)| {
+            let record = RecordRef { place, ..RecordRef::default() };
+            let end = AttemptEnd { decision, record, ..AttemptEnd::default() };
+            let lease = LeaseRef { topic: 1, queue: 0, offset, attempt };
+            postcard::to_stdvec(&Expire { group: 1, revision: 99, items: vec![(lease, end)] }).unwrap()
+        }),
+    ]
+}
+
 /// Records whose checksums hold and whose heads are anything, with numbers small enough to meet what is there.
 fn records() -> impl Strategy<Value = Vec<Command>> {
     let head = prop_oneof![
@@ -102,6 +131,7 @@ fn records() -> impl Strategy<Value = Vec<Command>> {
         message_head(),
         timer_change(),
         transaction_head(),
+        group_head(),
     ];
     let numbers = (6_u32..9, 0_u32..3, 0_u16..3, 0_u32..3, 0_u16..4, any::<u8>());
     let record =

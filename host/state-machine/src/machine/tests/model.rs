@@ -1,13 +1,18 @@
 //! Random entries against the reference: every outcome, and all that can be read after.
 
-use pointsman_model::record::FLAG_UNIT_CONTINUES;
+use pointsman_model::record::{FLAG_UNIT_CONTINUES, kind};
 use pointsman_model::{GroupId, QueueId, QueueOffset};
 use proptest::prelude::*;
 
 use super::commands::{self, builtin, delete, group_config, lease, put_if, topic_config};
-use super::reference::{Act, BindAsk, Expected, From, GroupAsk, KeyAsk, LeaseAsk, NOBODY, Reference, WINDOW_MS};
+use super::reference::{
+    Act, BindAsk, DLQ_RETENTION_MS, Expected, From, GroupAsk, KeyAsk, LeaseAsk, NOBODY, Reference, WINDOW_MS, record_of,
+};
 use super::*;
-use crate::command::{Dedup, DedupBy, PublishHead, Shorthand, Slot, Start};
+use crate::command::{
+    DeadLetterChange, DeadLetterOp, Dedup, DedupBy, Expire, Place, PublishHead, Seek, SeekMove, Settle, SettleOp,
+    Shorthand, Slot, Start,
+};
 use crate::outcome::Refusal;
 
 fn topic_name() -> impl Strategy<Value = char> {
@@ -35,7 +40,12 @@ fn group_ask() -> impl Strategy<Value = GroupAsk> {
     let filter = prop_oneof![Just(None), (0_u8..2).prop_map(Some)];
     let from = prop_oneof![1 => Just(From::Latest), 3 => Just(From::Earliest), 1 => (0_u64..4).prop_map(From::Offset)];
     let topics = prop::collection::vec((topic_name(), filter), 1..3);
-    (topics, from, 0_u64..2).prop_map(|(topics, from, setting)| GroupAsk { topics, from, setting })
+    (topics, from, 0_u64..2, 0_u16..3).prop_map(|(topics, from, setting, max_retries)| GroupAsk {
+        topics,
+        from,
+        setting,
+        max_retries,
+    })
 }
 
 fn bind_ask() -> impl Strategy<Value = BindAsk> {
@@ -64,7 +74,36 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(group, lease, expired, delay_ms)| Act::Again { group, lease, expired, delay_ms }),
         3 => (group_name(), topic_name(), 0_u16..3, prop::bool::weighted(0.2), ranges)
             .prop_map(|(group, topic, queue, stale, ranges)| Act::Skip { group, topic, queue, stale, ranges }),
+        2 => (group_name(), topic_name(), 0_u16..3, 0_u64..5, expect())
+            .prop_map(|(group, topic, queue, to, expect)| Act::Seek { group, topic, queue, to, expect }),
+        8 => (group_name(), prop::collection::vec((topic_name(), 0_u16..2, 0_u64..4), 1..4), letter_op())
+            .prop_map(|(group, letters, op)| Act::Letters { group, letters, op }),
     ]
+}
+
+fn letter_op() -> impl Strategy<Value = DeadLetterOp> {
+    prop_oneof![6 => Just(DeadLetterOp::Redrive), 1 => Just(DeadLetterOp::Delete), 1 => Just(DeadLetterOp::Expire)]
+}
+
+/// A command about a lease, with the record that its message lies in.
+fn with_record(command: Command, place: (u32, u16, u64)) -> Command {
+    let (index, ordinal) = record_of(place);
+    let place = Place { term: 3, index, ordinal };
+    let mut command = command;
+    if command.header.kind == kind::SETTLE {
+        let mut settle: Settle = postcard::from_bytes(&command.head).unwrap();
+        for item in &mut settle.items {
+            if let SettleOp::Nack(end) = &mut item.op {
+                end.record.place = place;
+            }
+        }
+        command.head = postcard::to_stdvec(&settle).unwrap();
+    } else {
+        let mut expire: Expire = postcard::from_bytes(&command.head).unwrap();
+        expire.items.iter_mut().for_each(|(_, end)| end.record.place = place);
+        command.head = postcard::to_stdvec(&expire).unwrap();
+    }
+    command
 }
 
 /// The record a leader that knows what the reference knows would make.
@@ -101,9 +140,22 @@ fn encode(act: &Act, reference: &Reference) -> Command {
                 .change(|header| header.flags = if *continues { FLAG_UNIT_CONTINUES } else { 0 })
         }
         Act::Ack { group, leases } => commands::ack(group_id(*group), &leases.iter().map(of).collect::<Vec<_>>()),
-        Act::Again { group, lease, expired: false, delay_ms } => commands::nack(group_id(*group), of(lease), *delay_ms),
-        Act::Again { group, lease, expired: true, delay_ms } => {
-            commands::expire(group_id(*group), of(lease), *delay_ms)
+        Act::Again { group, lease, expired, delay_ms } => {
+            let place = (topic_id(lease.0).0, lease.1, lease.2);
+            let command = match expired {
+                false => commands::nack(group_id(*group), of(lease), *delay_ms),
+                true => commands::expire(group_id(*group), of(lease), *delay_ms),
+            };
+            with_record(command, place)
+        }
+        Act::Seek { group, topic, queue, to, expect } => {
+            let moves = vec![SeekMove { topic: topic_id(*topic).0, queue: *queue, to: *to }];
+            Command::new(kind::SEEK, &Seek { group: group_id(*group), expect: expect.clone(), moves })
+        }
+        Act::Letters { group, letters, op } => {
+            let letters = letters.iter().map(|(topic, queue, offset)| record_of((topic_id(*topic).0, *queue, *offset)));
+            let change = DeadLetterChange { group: group_id(*group), letters: letters.collect(), op: *op };
+            Command::new(kind::DEAD_LETTER_CHANGE, &change)
         }
         Act::Skip { group, topic, queue, stale, ranges } => {
             let generation = reference.group(*group).map_or(0, |group| group.generation) + u32::from(*stale);
@@ -116,6 +168,8 @@ fn group_object(name: char, ask: &GroupAsk) -> Object {
     let names: Vec<String> = ask.topics.iter().map(|(topic, _)| (*topic).into()).collect();
     let mut config = group_config(&names.iter().map(String::as_str).collect::<Vec<_>>());
     config.lease_ms = ask.setting;
+    config.max_retries = ask.max_retries;
+    config.dlq_retention_ms = DLQ_RETENTION_MS;
     config.start = match ask.from {
         From::Latest => Start::Latest,
         From::Earliest => Start::Earliest,
@@ -204,9 +258,10 @@ fn compare_group(shard: &Shard, reference: &Reference, group: &super::reference:
                 let place = (topic.id, queue.0, offset);
                 assert_eq!(cursor.is_settled(QueueOffset(offset)), group.settled.contains(&place), "{place:?}");
                 let row = shard.machine.retry(&shard.rows, found.id, id, queue, QueueOffset(offset)).unwrap();
-                let row = row
-                    .map(|r| (r.attempt, r.due, r.history.iter().map(|h| (h.attempt, h.expired)).collect::<Vec<_>>()));
-                assert_eq!(row, group.retries.get(&place).map(|r| (r.attempt, r.due, r.history.clone())));
+                let row = row.map(|r| {
+                    (r.attempt, r.base, r.due, r.history.iter().map(|h| (h.attempt, h.expired)).collect::<Vec<_>>())
+                });
+                assert_eq!(row, group.retries.get(&place).map(|r| (r.attempt, r.base, r.due, r.history.clone())));
             }
         }
         let of = |topic| holder(reference, Slot::Filter, topic, Some(group.id));
@@ -215,6 +270,24 @@ fn compare_group(shard: &Shard, reference: &Reference, group: &super::reference:
     }
     let retry = holder(reference, Slot::Retry, None, Some(group.id));
     assert_eq!(state.retry(found.id).map(|b| b.name.to_string()), retry);
+    let letters = shard.machine.dead_letters(&shard.rows, GroupId(group.id), None, 1_000).unwrap();
+    let letters: BTreeMap<_, _> = letters
+        .into_iter()
+        .map(|l| {
+            let history: Vec<_> = l.history.iter().map(|h| (h.attempt, h.expired)).collect();
+            ((l.topic, l.queue, l.offset), (l.attempt, l.expires, l.redriven_at.is_some(), history))
+        })
+        .collect();
+    let expected = group.dead.iter().map(|(place, d)| (*place, (d.attempt, d.expires, d.redriven, d.history.clone())));
+    assert_eq!(letters, expected.collect());
+    let open = group.dead.values().filter(|dead| !dead.redriven).count() as u64;
+    let count = crate::state::DeadCount { open, rows: group.dead.len() as u64 };
+    assert_eq!(state.dead.get(&found.id).copied().unwrap_or_default(), count);
+    let mut over: Vec<_> = group.dead.iter().filter(|(_, dead)| dead.expires <= shard.now.0).collect();
+    over.sort_by_key(|(place, dead)| (dead.expires, record_of(**place)));
+    let over: Vec<_> = over.into_iter().map(|(place, _)| record_of(*place)).collect();
+    let found_over = shard.machine.expired_dead_letters(&shard.rows, GroupId(group.id), shard.now, 1_000).unwrap();
+    assert_eq!(found_over, over);
     let due = shard.machine.due(&shard.rows, GroupId(group.id), shard.now, 1_000).unwrap();
     let due: Vec<_> = due.iter().map(|r| (r.due, (r.topic, r.queue, r.offset))).collect();
     let waiting = group.retries.iter().map(|(place, retry)| (retry.due, *place));
@@ -237,7 +310,7 @@ fn run(entries: Vec<(Vec<Act>, u64, bool)>) {
     let mut reference = Reference::default();
     shard.one(commands::put(Object::Tenant { name: "acme".into(), id: TENANT.0 }));
     let (name, expect, queues) = ('t', Expect::Anything, Some(2));
-    let config = GroupAsk { topics: vec![('t', None)], from: From::Earliest, setting: 0 };
+    let config = GroupAsk { topics: vec![('t', None)], from: From::Earliest, setting: 0, max_retries: 1 };
     let topic = Act::Topic { name, queues, setting: 0, expect: expect.clone() };
     apply(&mut shard, &mut reference, &[topic, Act::Group { name: 'g', config, expect }]);
     for (acts, passed_ms, reload) in entries {

@@ -2,14 +2,15 @@
 //!
 //! One tenant, built-in plugins. Written from `DESIGN.md` §5 and `API.md`, not from the code beside it.
 
+mod delivery;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pointsman_model::{Generation, QueueId, QueueOffset, Timestamp};
 
 use super::*;
-use crate::command::Place;
-use crate::command::Slot;
-use crate::outcome::{Duplicate, Refusal, Settlement};
+use crate::command::{DeadLetterOp, Place, Slot};
+use crate::outcome::{Duplicate, LetterFate, Refusal, Settlement};
 
 /// What someone asks for. Names are letters, so that they meet.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(super) enum Act {
     Ack { group: char, leases: Vec<LeaseAsk> },
     Again { group: char, lease: LeaseAsk, expired: bool, delay_ms: u64 },
     Skip { group: char, topic: char, queue: u16, stale: bool, ranges: Vec<(u64, u64)> },
+    Seek { group: char, topic: char, queue: u16, to: u64, expect: Expect },
+    Letters { group: char, letters: Vec<(char, u16, u64)>, op: DeadLetterOp },
 }
 
 /// Topics with the expression of their filter, where each new one starts, and some other setting.
@@ -32,7 +35,11 @@ pub(super) struct GroupAsk {
     pub(super) topics: Vec<(char, Option<u8>)>,
     pub(super) from: From,
     pub(super) setting: u64,
+    pub(super) max_retries: u16,
 }
+
+/// How long dead letters are kept, ms.
+pub(super) const DLQ_RETENTION_MS: u64 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum From {
@@ -100,14 +107,29 @@ pub(super) struct RGroup {
     pub(super) topics: Vec<u32>,
     pub(super) settled: BTreeSet<(u32, u16, u64)>,
     pub(super) retries: BTreeMap<(u32, u16, u64), RRetry>,
+    pub(super) dead: BTreeMap<(u32, u16, u64), RDead>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct RRetry {
     pub(super) attempt: u16,
+    pub(super) base: u16,
     pub(super) due: u64,
     /// Attempt, whether it ran out.
     pub(super) history: Vec<(u16, bool)>,
+}
+
+#[derive(Debug)]
+pub(super) struct RDead {
+    pub(super) attempt: u16,
+    pub(super) expires: u64,
+    pub(super) redriven: bool,
+    pub(super) history: Vec<(u16, bool)>,
+}
+
+/// Index and ordinal of the record that a message of the model lies in, as far as its leader says.
+pub(super) fn record_of((topic, queue, offset): (u32, u16, u64)) -> (u64, u16) {
+    (u64::from(topic) << 32 | u64::from(queue) << 16 | offset, queue)
 }
 
 #[derive(Debug)]
@@ -215,6 +237,8 @@ impl Reference {
                 ended.map_or(refused(Refusal::GroupNotFound), |one| Expected::Exactly(Outcome::Settled(vec![one])))
             }
             Act::Skip { group, topic, queue, stale, ranges } => self.skip(*group, *topic, *queue, *stale, ranges),
+            Act::Seek { group, topic, queue, to, expect } => self.seek(*group, *topic, *queue, *to, expect),
+            Act::Letters { group, letters, op } => self.letters(*group, letters, *op),
         }
     }
 
@@ -301,6 +325,7 @@ impl Reference {
                 topics: Vec::new(),
                 settled: BTreeSet::new(),
                 retries: BTreeMap::new(),
+                dead: BTreeMap::new(),
             });
         }
         let group = self.groups.iter_mut().find(|group| group.name == name).unwrap();
@@ -450,63 +475,6 @@ impl Reference {
             offset: QueueOffset(topic.ends[usize::from(queue)] - 1),
             stored_at,
         }))
-    }
-
-    /// `None` if there is no such group; `again` is (it ran out, delay).
-    fn end(&mut self, group: char, lease: &LeaseAsk, again: Option<(bool, u64)>) -> Option<Settlement> {
-        let now = self.at.2.0;
-        let (topic, queue, offset, attempt) = *lease;
-        let topic = self.topic(topic).map(|t| (t.id, t.ends.get(usize::from(queue)).copied().unwrap_or(0)));
-        let group = self.groups.iter_mut().find(|g| g.name == group)?;
-        let Some((topic, _)) = topic.filter(|(id, end)| group.topics.contains(id) && offset < *end) else {
-            return Some(Settlement::Unknown);
-        };
-        let place = (topic, queue, offset);
-        let fresh = !group.settled.contains(&place);
-        let current = if fresh { Some(1) } else { group.retries.get(&place).map(|retry| retry.attempt) };
-        Some(match current {
-            _ if attempt == 0 => Settlement::Unknown,
-            None => Settlement::AlreadySettled,
-            Some(current) if attempt > current => Settlement::Unknown,
-            Some(current) if attempt < current => {
-                let ran_out = group.retries[&place].history.contains(&(attempt, true));
-                if ran_out { Settlement::Expired } else { Settlement::AlreadySettled }
-            }
-            Some(_) => {
-                group.settled.insert(place);
-                match again {
-                    None => drop(group.retries.remove(&place)),
-                    Some((expired, delay_ms)) => {
-                        let retry = group.retries.entry(place).or_default();
-                        retry.history.push((attempt, expired));
-                        retry.attempt = attempt + 1;
-                        retry.due = now + delay_ms;
-                    }
-                }
-                Settlement::Settled
-            }
-        })
-    }
-
-    fn skip(&mut self, group: char, topic: char, queue: u16, stale: bool, ranges: &[(u64, u64)]) -> Expected {
-        let topic = self.topic(topic).map(|t| (t.id, t.ends.get(usize::from(queue)).copied()));
-        let Some(group) = self.groups.iter_mut().find(|g| g.name == group) else {
-            return refused(Refusal::GroupNotFound);
-        };
-        if stale {
-            return refused(Refusal::Stale(Generation(group.generation)));
-        }
-        let Some((topic, end)) = topic.filter(|(id, _)| group.topics.contains(id)) else {
-            return refused(Refusal::TopicNotFound(String::new()));
-        };
-        let Some(end) = end else { return refused(Refusal::QueueNotFound(QueueId(queue))) };
-        let flat: Vec<u64> = ranges.iter().flat_map(|(from, to)| [*from, *to]).collect();
-        if !flat.is_sorted() || ranges.iter().any(|(from, to)| from == to) || flat.iter().any(|offset| *offset > end) {
-            return Expected::Malformed;
-        }
-        let offsets = ranges.iter().flat_map(|(from, to)| *from..*to);
-        group.settled.extend(offsets.map(|offset| (topic, queue, offset)));
-        Expected::Exactly(Outcome::Skipped)
     }
 }
 
