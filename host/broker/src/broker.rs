@@ -16,7 +16,7 @@ use crate::judging::Bench;
 use crate::schedules;
 use crate::ports::{Judges, Outside, Shard};
 use crate::quota::Meters;
-use crate::shard::{ShardParts, ShardRuntime};
+use crate::shard::{DeliveryStats, ShardParts, ShardRuntime};
 use crate::signing::Keys;
 use crate::ticket::Tickets;
 use crate::timers::TimerStats;
@@ -117,6 +117,7 @@ impl Broker {
                 keys: Arc::clone(&keys),
                 watch: Arc::default(),
                 timers: Arc::default(),
+                ended: Arc::default(),
                 checks: Arc::new(Checks::new(Arc::clone(&outside))),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
@@ -192,6 +193,12 @@ impl Broker {
     #[must_use]
     pub fn timer_stats(&self) -> Vec<TimerStats> {
         self.inner.data.iter().map(|shard| shard.parts.timers.stats(&*shard.port)).collect()
+    }
+
+    /// What became of attempts that ended badly on this node.
+    #[must_use]
+    pub fn delivery_stats(&self) -> Vec<DeliveryStats> {
+        self.inner.data.iter().map(|shard| shard.delivery_stats()).collect()
     }
 
     /// Forgets dead letters past their retention now; in production the same task does.

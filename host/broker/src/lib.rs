@@ -59,6 +59,7 @@ pub use broker::{Broker, BrokerConfig, ShardHealth};
 pub use call::{Bearer, Call, Principal};
 pub use error::Error;
 pub use pointsman_state_machine::{command, state};
+pub use shard::DeliveryStats;
 pub use stream::group::{GroupEvent, GroupStream, Unseen};
 pub use stream::{StreamSlot, TopicStream};
 pub use timers::{LATE_BUCKETS_MS, TimerStats};

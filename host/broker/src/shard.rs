@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use pointsman_model::{GroupId, TopicId};
+use pointsman_model::{GroupId, TopicId, ShardId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,11 +29,33 @@ pub(crate) struct ShardParts {
     pub(crate) keys: Arc<Keys>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) timers: Arc<Timers>,
+    /// Attempts that ended badly, counted.
+    pub(crate) ended: Arc<EndedCounts>,
     pub(crate) checks: Arc<Checks>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Multiplies every wait of the retry table.
     pub(crate) time_scale: f64,
+}
+
+/// Attempts that ended badly since the start, by what came of them.
+#[derive(Default)]
+pub(crate) struct EndedCounts {
+    pub(crate) retries: AtomicU64,
+    pub(crate) dead_letters: AtomicU64,
+}
+
+/// What became of attempts that ended badly in a shard, as this node counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryStats {
+    /// Which.
+    pub shard: ShardId,
+    /// They are tried again.
+    pub retries: u64,
+    /// Their messages were given up.
+    pub dead_letters: u64,
+    /// Dead letters in the shard that were not redriven.
+    pub stored: u64,
 }
 
 /// One shard.
@@ -50,6 +73,17 @@ impl ShardRuntime {
         parts.tasks.spawn(Arc::clone(&parts.timers).run(parts.clone()));
         parts.tasks.spawn(Arc::clone(&parts.checks).run(parts.clone()));
         Arc::new(Self { port, parts, topics: RwLock::default(), groups: RwLock::default() })
+    }
+
+    /// What became of attempts that ended badly.
+    pub(crate) fn delivery_stats(&self) -> DeliveryStats {
+        let ended = &self.parts.ended;
+        DeliveryStats {
+            shard: self.port.id(),
+            retries: ended.retries.load(Ordering::Relaxed),
+            dead_letters: ended.dead_letters.load(Ordering::Relaxed),
+            stored: self.port.state().dead.values().map(|count| count.open).sum(),
+        }
     }
 
     /// A topic at run time.

@@ -186,6 +186,7 @@ fn api_config(
             Arc::new(move |text| metrics::write(&measured, text)),
             Arc::new(move |text| {
                 metrics::timers::write(&broker.timer_stats(), text);
+                metrics::deliveries::write(&broker.delivery_stats(), text);
                 metrics::write_duplicates(broker.duplicates(), text);
             }),
         ],

@@ -83,6 +83,9 @@ async fn seventeen_deliveries_at_the_times_of_the_table_then_the_dead_letter_que
     let ended: Vec<_> = dead[0].history.iter().map(|h| h.ended_at.0 - start).collect();
     assert_eq!(ended, times);
 
+    let stats = f.broker.delivery_stats()[0];
+    assert_eq!((stats.retries, stats.dead_letters, stats.stored), (16, 1, 1));
+
     // With a fixed filter it is redriven, delivered and done.
     let fixed = FilterSpec::Tags("poison || good".into());
     let mut settings = group_settings(&[("t", Some(fixed.clone()))]);

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pointsman_model::queue_entry::QueueEntry;
@@ -183,6 +184,26 @@ impl GroupRuntime {
         let request = Request { tenant: endings.tenant, term: endings.term, deadline, ack: Durability::Quorum };
         let submitted = self.parts.batcher.submit(request, 0, |writer| endings.write(self.id, writer));
         self.parts.batcher.wait(submitted?, deadline).await
+    }
+
+    /// Counts what became of attempts that ended badly.
+    fn count(&self, endings: &Endings, answer: &Answer) {
+        let nacks = endings.settle.iter().map(|item| match &item.op {
+            SettleOp::Nack(end) => delay_of(&end.decision).is_some(),
+            _ => false,
+        });
+        let expired = endings.expire.iter().map(|(_, end)| delay_of(&end.decision).is_some());
+        let settlements = answer.outcomes().iter().filter_map(|outcome| match outcome {
+            Outcome::Settled(settlements) => Some(settlements),
+            _ => None,
+        });
+        let (mut retries, mut dead) = (0, 0);
+        for (again, settlement) in nacks.chain(expired).zip(settlements.flatten()) {
+            retries += u64::from(again && *settlement == Settlement::Settled);
+            dead += u64::from(*settlement == Settlement::DeadLettered);
+        }
+        self.parts.ended.retries.fetch_add(retries, Ordering::Relaxed);
+        self.parts.ended.dead_letters.fetch_add(dead, Ordering::Relaxed);
     }
 
     fn ended(&self, memory: &mut Memory, endings: &Endings, answer: &Answer) {

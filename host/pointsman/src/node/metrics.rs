@@ -1,5 +1,6 @@
 //! What the shards tell of themselves, as OpenMetrics families.
 
+pub(crate) mod deliveries;
 pub(crate) mod timers;
 
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
 //! Dead letters: messages that a group gave up, what becomes of them, and how they are forgotten.
 //!
-//! A dead letter refers to its message's record (`docs/adr/0009-dead-letters-refer.md`). Redriven to its group it gets
+//! A dead letter refers to its message's record (`docs/adr/0010-dead-letters-refer.md`). Redriven to its group it gets
 //! a retry row (in a group that keeps an order a held row) that is due at once and counts deliveries anew; its own row stays until its retention ends, so that a
 //! second redrive is told from the first.
 
