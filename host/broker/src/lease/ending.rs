@@ -207,6 +207,7 @@ impl GroupRuntime {
     }
 
     fn ended(&self, memory: &mut Memory, endings: &Endings, answer: &Answer) {
+        self.count(endings, answer);
         if memory.lanes.is_some() {
             return self.ended_ordered(memory, endings, answer);
         }
