@@ -219,7 +219,10 @@ impl Entry<'_> {
             Decision::DeadLetter { .. } if end.by == DecidedBy::Consumer => {
                 Fate::Dead(DeadReason::Consumer(end.reason.clone()))
             }
-            Decision::DeadLetter { reason } => Fate::Dead(DeadReason::Policy(reason.clone())),
+            // Without words of its own the policy leaves the consumer's.
+            Decision::DeadLetter { reason } => {
+                Fate::Dead(DeadReason::Policy(reason.clone().or_else(|| end.reason.clone())))
+            }
             Decision::Again { .. } if delivery > max_retries => Fate::Dead(DeadReason::Exhausted),
             Decision::Again { delay_ms } => Fate::Again { delay_ms: *delay_ms },
         }
