@@ -15,7 +15,7 @@ use pointsman_model::record::{self, Header, kind};
 use pointsman_model::time::SystemClock;
 use pointsman_model::{Generation, QueueId, ShardId, TenantId, Term, Timestamp, TopicId};
 use pointsman_state_machine::command::{
-    Author, Cause, ConfigPut, Durability, Expect, Object, Origin, Park, Place, PublishHead, TopicConfig,
+    Author, Cause, ConfigPut, Dedup, DedupBy, Durability, Expect, Object, Origin, Park, Place, PublishHead, TopicConfig,
 };
 use pointsman_storage::disk::RealDisk;
 use pointsman_storage::identity::Identity;
@@ -25,6 +25,8 @@ use crate::{Shard, ShardConfig};
 
 const TENANT: TenantId = TenantId(1);
 const TOPIC: TopicId = TopicId(1);
+/// How long the key of a message that is stored once is remembered.
+const DEDUP_WINDOW_MS: u64 = 60;
 
 fn identity() -> Identity {
     Identity { cluster: [7; 16], node: 1, incarnation: 0 }
@@ -71,6 +73,13 @@ impl Records {
             &PublishHead { keys: vec![key], ..PublishHead::default() },
             body,
         );
+    }
+
+    /// A message that is stored once under its key.
+    fn publish_once(&mut self, queue: u16, generation: Generation, key: &str, body: &[u8]) {
+        let dedup = Dedup { key, by: DedupBy::Plugin, fingerprint: 0, window_ms: DEDUP_WINDOW_MS };
+        let head = PublishHead { dedup: Some(dedup), ..PublishHead::default() };
+        self.message(kind::PUBLISH, queue, generation, &head, body);
     }
 
     /// A message that waits for a time.

@@ -56,19 +56,21 @@ impl TopicRuntime {
     /// go on: what a transaction holds is said by its own unit.
     pub(super) fn known(&self, job: &Job, which: &mut Vec<usize>) -> Result<Vec<Placed>, Error> {
         let mut known = Vec::new();
-        if job.half || job.hold.is_none() || self.parts.port.leadership().is_none() || !self.remembers() {
+        let leads = self.parts.port.leadership().is_some();
+        if job.half || job.hold.is_none() || !leads || !self.has_window() || !self.remembers() {
             return Ok(known);
         }
-        let mut rest = Vec::with_capacity(which.len());
-        for i in which.drain(..) {
-            let key = job.messages[i].idempotency_key.as_deref();
-            match key.map(|key| self.stored(job, i, DedupBy::Producer, key)).transpose()?.flatten() {
-                Some(spots) => known.push(Placed { spots, ..Placed::by_none(i) }),
-                None => rest.push(i),
+        let mut failed = None;
+        which.retain(|i| {
+            let Some(key) = job.messages[*i].idempotency_key.as_deref() else { return true };
+            match self.stored(job, *i, DedupBy::Producer, key) {
+                Ok(Some(spots)) => known.push(Placed { spots, ..Placed::by_none(*i) }),
+                Ok(None) => return true,
+                Err(error) => failed = Some(error),
             }
-        }
-        *which = rest;
-        Ok(known)
+            false
+        });
+        failed.map_or(Ok(known), Err)
     }
 
     /// Marks messages whose key, as their plugin named it, is remembered.
@@ -84,6 +86,11 @@ impl TopicRuntime {
             }
         }
         Ok(())
+    }
+
+    /// True if the topic keeps producers' keys.
+    fn has_window(&self) -> bool {
+        self.parts.port.state().topics.get(&self.id).is_some_and(|topic| topic.config.dedup_window_ms > 0)
     }
 
     fn remembers(&self) -> bool {

@@ -37,6 +37,8 @@ struct Seen {
     /// Parked messages that wait, and that are delivered.
     waiting: usize,
     delivered: usize,
+    /// Messages whose key was known.
+    duplicates: usize,
 }
 
 /// Cuts the power at some moments of a run and recovers from each.
@@ -70,6 +72,7 @@ fn cut(
             let timers = after.check(moment).map_err(|error| format!("{name}: {error}"))?;
             seen.waiting += timers.waiting;
             seen.delivered += timers.delivered;
+            seen.duplicates += timers.duplicates;
             seen.lost_entries += moment.proposed - after.proposed.len();
             if rng.random_range(0..12) == 0 && bugs.log.is_none() {
                 seen.second_cuts += 1;
@@ -126,9 +129,10 @@ fn acknowledged_entries_survive_power_cuts_and_are_applied_once() {
         seen.second_cuts,
         seen.waiting,
         seen.delivered,
+        seen.duplicates,
     ]
     .map(|count| count > 50);
-    assert_eq!(faults, [true; 7], "{seen:?}");
+    assert_eq!(faults, [true; 8], "{seen:?}");
 }
 
 /// The first failure that a bug leads to.

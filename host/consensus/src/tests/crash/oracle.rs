@@ -18,6 +18,8 @@ use crate::entry::Payload;
 pub(super) struct Timers {
     pub(super) waiting: usize,
     pub(super) delivered: usize,
+    /// Messages that came to nothing because their key was known.
+    pub(super) duplicates: usize,
 }
 
 impl Sim {
@@ -50,7 +52,36 @@ impl Sim {
         self.proposed.truncate(last);
         self.apply(last as u64)?;
         self.check_queues()?;
-        self.check_timers()
+        let duplicates = self.check_keys()?;
+        Ok(Timers { duplicates, ..self.check_timers()? })
+    }
+
+    /// Within the window of a key one message is visible, and what was called its duplicate is one.
+    fn check_keys(&self) -> Result<usize, String> {
+        let (mut stored, mut duplicates) = (BTreeMap::new(), 0);
+        for proposed in &self.proposed {
+            let (Payload::Batch(batch), Some((outcomes, _))) = (&proposed.entry.payload, &proposed.applied) else {
+                continue;
+            };
+            for (range, outcome) in record::ranges(&batch.records).zip(outcomes) {
+                let range = range.map_err(|error| error.to_string())?;
+                let record = record::decode_head(&batch.records.slice(range)).map_err(|error| error.to_string())?;
+                if record.header.kind != kind::PUBLISH {
+                    continue;
+                }
+                let head = postcard::from_bytes::<PublishHead<'_>>(&record.head).map_err(|error| error.to_string())?;
+                let Some(key) = head.dedup.map(|dedup| dedup.key.to_owned()) else { continue };
+                let before =
+                    stored.get(&key).copied().filter(|at: &Timestamp| batch.stamp.since_ms(*at) < DEDUP_WINDOW_MS);
+                match (outcome, before) {
+                    (Outcome::Published(_), None) => drop(stored.insert(key, batch.stamp)),
+                    (Outcome::Duplicate(of), Some(at)) if of.stored_at == at => duplicates += 1,
+                    (Outcome::Refused(_), _) => {}
+                    other => return Err(format!("`{key}` at {}: {other:?}", batch.stamp)),
+                }
+            }
+        }
+        Ok(duplicates)
     }
 
     /// Every message that was parked waits still or is visible, once, and its old place leads there.
@@ -94,7 +125,7 @@ impl Sim {
         if (listed, counted) != (waiting, waiting) {
             return Err(format!("{waiting} messages wait, {listed} timers are there, {counted} are counted"));
         }
-        Ok(Timers { waiting, delivered: reached.len() })
+        Ok(Timers { waiting, delivered: reached.len(), duplicates: 0 })
     }
 
     /// Every visible message is at its offset, and nothing else is.

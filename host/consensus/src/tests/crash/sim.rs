@@ -256,7 +256,10 @@ impl Sim {
             let body = vec![rng.random::<u8>(); rng.random_range(0..1_200)];
             // One in eight was decided under a generation that is gone, and comes to nothing.
             let generation = Generation(if rng.random_range(0..8) == 0 { 9 } else { 1 });
-            if rng.random_range(0..4) == 0 {
+            if rng.random_range(0..3) == 0 {
+                let key = format!("once {}", rng.random_range(0..8));
+                records.publish_once(rng.random_range(0..2), generation, &key, &body);
+            } else if rng.random_range(0..3) == 0 {
                 let due = self.stamper.stamp(&self.clock).plus_ms(rng.random_range(0..40));
                 records.park(rng.random_range(0..2), generation, due, &body);
             } else {
