@@ -136,10 +136,8 @@ fn after_its_window_a_key_is_a_new_message() {
 fn a_plugin_of_the_topic_names_the_key() {
     let server = Server::start();
     server.topic("orders", &json!({}));
-    let versions = server.get(&format!("{T}/plugins/builtin/fingerprint/versions")).expect(200);
-    let version = &versions["items"][0]["version"];
-    let binding =
-        json!({"slot": "dedup", "topic": "orders", "plugin": "builtin/fingerprint", "version": version});
+    let version = server.get(&format!("{T}/plugins/builtin/fingerprint")).expect(200)["latest"].clone();
+    let binding = json!({"slot": "dedup", "topic": "orders", "plugin": "builtin/fingerprint", "version": version});
     server.json("PUT", &format!("{T}/bindings/once"), &binding).expect(201);
     let path = format!("{T}/topics/orders/messages");
     let first = server.call("POST", &path, &[], b"same").expect(201);
