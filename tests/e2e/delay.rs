@@ -127,6 +127,22 @@ fn kills_lose_no_timer_and_a_restart_longer_than_the_delay_delivers() {
 }
 
 #[test]
+fn a_schedule_survives_a_kill() {
+    let mut server = server();
+    let arguments = ["schedule", "put", "report", "--cron", "0 0 1 1 *", "--topic", "orders", "--data", r#"{"n":1}"#];
+    let (code, out, error) = server.cli(&arguments);
+    assert!(code == Some(0) && out.contains("NEXT_AT"), "{out}{error}");
+    let before = server.get(&format!("{T}/schedules/report")).expect(200);
+    assert_eq!((&before["timezone"], &before["message"]["data"]), (&json!("UTC"), &json!({"n": 1})));
+    server.kill();
+    server.restart();
+    assert_eq!(server.get(&format!("{T}/schedules/report")).expect(200), before);
+    assert_eq!(server.get(&format!("{T}/schedules")).expect(200)["items"], json!([before]));
+    assert_eq!(server.cli(&["schedule", "delete", "report"]).0, Some(0));
+    assert_eq!(server.get(&format!("{T}/schedules/report")).status, 404);
+}
+
+#[test]
 fn by_the_command_line() {
     let server = server();
     let (code, out, error) = server.cli(&["publish", "orders", "late", "--delay-ms", "3600000", "--json"]);

@@ -5,6 +5,7 @@ mod control;
 mod delivery;
 mod messages;
 mod scheduled;
+mod schedules;
 
 use std::time::Duration;
 

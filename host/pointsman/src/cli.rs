@@ -47,6 +47,9 @@ enum Command {
     Publish(commands::publish::Args),
     /// Ask what became of a publish, by its idempotency key.
     Published(commands::published::Args),
+    /// Create, list, show or delete schedules: messages that are published again and again.
+    #[command(subcommand)]
+    Schedule(commands::schedule::Command),
     /// List, show, cancel or change messages that wait for their time.
     #[command(subcommand)]
     Scheduled(commands::scheduled::Command),
@@ -93,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Audit(args) => commands::token::audit(&args),
         Command::Publish(args) => commands::publish::run(args),
         Command::Published(args) => commands::published::run(&args),
+        Command::Schedule(command) => commands::schedule::run(command),
         Command::Scheduled(command) => commands::scheduled::run(command),
         Command::Dlq(command) => commands::dlq::run(command),
         Command::Explain(args) => commands::explain::explain(args),

@@ -11,6 +11,7 @@ pub(crate) mod group;
 pub(crate) mod plugin;
 pub(crate) mod publish;
 pub(crate) mod published;
+pub(crate) mod schedule;
 pub(crate) mod scheduled;
 pub(crate) mod serve;
 pub(crate) mod tail;

@@ -267,3 +267,24 @@ async fn a_weak_ack_tells_id_and_time() {
         assert_eq!(f.body_of(receipt.id.unwrap()).await.unwrap(), "x");
     }
 }
+
+#[tokio::test]
+async fn a_key_holds_from_the_publish_on_and_a_cancelled_message_gives_it_back() {
+    let f = Fixture::new().await;
+    let topic = f.topic("t", 1).await;
+    let keyed = || NewMessage { idempotency_key: Some("k".into()), ..delayed("x", 1_000) };
+    let first = f.send("t", keyed()).await;
+    let again = f.send("t", keyed()).await;
+    assert_eq!((again.id, again.offset, again.duplicate), (first.id, None, Some(true)), "while it waits");
+    f.pass(1_000).await;
+    let visible = f.broker.get_message(&call(), TENANT, first.id.unwrap()).await.unwrap();
+    let after = f.send("t", keyed()).await;
+    assert_eq!((after.id, after.offset, after.duplicate), (first.id, Some(visible.offset), Some(true)));
+    assert_eq!(f.shard.messages(topic, QueueId(0)).len(), 1, "stored once");
+
+    let other = || NewMessage { idempotency_key: Some("other".into()), ..delayed("x", 1_000) };
+    let cancelled = f.send("t", other()).await.id.unwrap();
+    f.broker.cancel_scheduled(&call(), TENANT, cancelled).await.unwrap();
+    let fresh = f.send("t", other()).await;
+    assert!(fresh.duplicate != Some(true) && fresh.id != Some(cancelled), "{fresh:?}");
+}
