@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_2() {
-        for line in ["", "nonsense", "serve", "topic create", "plugin new x --kind dedup"] {
+        for line in ["", "nonsense", "serve", "topic create", "plugin new x --kind nonsense"] {
             let words = std::iter::once("pointsman").chain(line.split(' ').filter(|word| !word.is_empty()));
             let error = Cli::try_parse_from(words).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
