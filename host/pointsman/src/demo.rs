@@ -1,10 +1,12 @@
-//! The demonstration: publish → selector → queue → filter → lease and SSE → ack, over HTTP, counted and compared.
+//! The demonstration: publish → selector → queue → filter → lease and SSE → ack, over HTTP, counted and compared; then
+//! the other judgements ([`judgements`]).
 //!
 //! Everything goes through the client, as a user's program would. What should come out is counted beside, in native
 //! code ([`Expected`]); a difference is an error.
 
 mod expected;
 pub(crate) mod input;
+mod judgements;
 mod measure;
 mod report;
 
@@ -85,6 +87,7 @@ pub(crate) async fn run(url: &str, sandbox: &Arc<PluginHost>, events: &[Event]) 
             took_ms: millis(started),
         });
     }
+    let judgements = judgements::run(&tenant).await?;
     let filter_config = Bytes::from(expected.filter_config().to_string());
     let selector_ns = measure::in_background(sandbox, example(SELECTOR)?, Bytes::from_static(b"{}"), events).await?;
     let filter_ns = measure::in_background(sandbox, example(FILTER)?, filter_config, events).await?;
@@ -98,6 +101,7 @@ pub(crate) async fn run(url: &str, sandbox: &Arc<PluginHost>, events: &[Event]) 
         streamed,
         groups,
         decisions,
+        judgements,
         publish_ms,
         stream_ms,
         curl: report::curl_lines(url, &expected),

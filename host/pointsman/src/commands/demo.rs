@@ -41,6 +41,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let settings = Settings {
         log: "warn,openraft=error,lsm_tree=warn".to_owned(),
         segment_bytes: SEGMENT_BYTES,
+        // The ledger that the check-back plugin asks is a part of the demonstration.
+        check_back_allow_private: true,
         ..Settings::default()
     };
     node::start_logging(&settings);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::expected::Expected;
+use super::judgements::Judgements;
 use super::{BINDING, FILTER, QUEUES, SELECTOR, TENANT, TOPIC, TRIAGE, VERSION};
 use crate::output::Table;
 
@@ -19,6 +20,8 @@ pub(crate) struct Report {
     pub(super) groups: Vec<GroupReport>,
     /// What a decision costs.
     pub(super) decisions: Vec<Decision>,
+    /// What dedup, retry, check-back and delay came to.
+    pub(super) judgements: Judgements,
     /// Time of all publishes.
     pub(super) publish_ms: f64,
     /// Time of the stream.
@@ -95,6 +98,7 @@ impl Report {
             check(delivered == expected, format!("group {name} should get {expected} and got {delivered}"));
             check(acked == delivered, format!("group {name} got {delivered} and acked {acked}"));
         }
+        wrong.extend(self.judgements.wrong());
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(format!("the counts do not match: {}", wrong.join("; "))),
@@ -137,6 +141,7 @@ impl Report {
             ]);
         }
         text += &format!("\n{}\n", decisions.text());
+        text += &format!("{}\n", self.judgements.text());
         text += "The same with curl, against `pointsman demo --keep`:\n\n";
         text + &self.curl.join("\n")
     }
@@ -198,6 +203,7 @@ mod tests {
                 ..GroupReport::default()
             }],
             decisions: vec![Decision { binding: "b".into(), messages: 10, calls: 4, ..Decision::default() }],
+            judgements: Judgements::expected(),
             publish_ms: 5.0,
             ..Report::default()
         }
@@ -228,6 +234,8 @@ mod tests {
         check(&|report| report.streamed.split_keys = 2, "2 are not in the queue of their repository");
         check(&|report| report.groups[0].delivered = 8, "should get 7 and got 8");
         check(&|report| report.groups[0].acked = 6, "got 7 and acked 6");
+        check(&|report| report.judgements.duplicates = 99, "duplicates found: 99 instead of 100");
+        check(&|report| report.judgements.payments = 41, "payments visible: 41 instead of 30");
     }
 
     #[test]
