@@ -44,7 +44,7 @@ export_filter!(Misbehave);
 "#;
 
 /// The component, built once by the binary's own `plugin new` and `plugin build`.
-fn component() -> &'static Path {
+pub(crate) fn component() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("misbehave");

@@ -20,6 +20,7 @@ pub(crate) struct Server {
     child: Child,
     address: String,
     data: PathBuf,
+    arguments: Vec<String>,
     settings: Vec<String>,
     _scratch: tempfile::TempDir,
 }
@@ -32,11 +33,17 @@ impl Server {
 
     /// Starts one with settings, each `key=value`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
+        Self::start_with_arguments(&[], settings)
+    }
+
+    /// Starts one with more arguments of `serve`, and settings.
+    pub(crate) fn start_with_arguments(arguments: &[&str], settings: &[&str]) -> Self {
         let scratch = tempfile::tempdir().expect("temporary directory");
         let data = scratch.path().join("data");
         let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-        let (child, address) = spawn(&data, &settings);
-        let server = Self { child, address, data, settings, _scratch: scratch };
+        let arguments: Vec<String> = arguments.iter().map(|s| (*s).to_owned()).collect();
+        let (child, address) = spawn(&data, &arguments, &settings);
+        let server = Self { child, address, data, arguments, settings, _scratch: scratch };
         server.wait_until_ready();
         server
     }
@@ -72,7 +79,7 @@ impl Server {
     /// Starts again on the same directory; gives the time until it is ready.
     pub(crate) fn restart(&mut self) -> Duration {
         let start = Instant::now();
-        (self.child, self.address) = spawn(&self.data, &self.settings);
+        (self.child, self.address) = spawn(&self.data, &self.arguments, &self.settings);
         self.wait_until_ready();
         start.elapsed()
     }
@@ -169,10 +176,10 @@ pub(crate) fn free_address() -> String {
     listener.local_addr().expect("address").to_string()
 }
 
-fn spawn(data: &Path, settings: &[String]) -> (Child, String) {
+fn spawn(data: &Path, arguments: &[String], settings: &[String]) -> (Child, String) {
     let address = free_address();
     let mut command = Command::new(BINARY);
-    command.args(["serve", "--listen", &address, "--data-dir"]).arg(data);
+    command.args(["serve", "--listen", &address, "--data-dir"]).arg(data).args(arguments);
     for setting in settings {
         command.args(["--set", setting]);
     }

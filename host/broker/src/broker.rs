@@ -77,8 +77,6 @@ pub(crate) struct Inner {
     /// Publishes that were answered as duplicates.
     pub(crate) duplicates: AtomicU64,
     pub(crate) meters: Meters,
-    /// Calls refused because a quota was used up.
-    pub(crate) quota_refusals: AtomicU64,
 }
 
 /// Streams that are open.
@@ -141,7 +139,6 @@ impl Broker {
             tickets: Tickets::default(),
             duplicates: AtomicU64::new(0),
             meters: Meters::default(),
-            quota_refusals: AtomicU64::new(0),
         };
         let broker = Self { inner: Arc::new(inner) };
         let schedules = schedules::run::run(Arc::downgrade(&broker.inner), broker.inner.stop.clone());

@@ -74,16 +74,16 @@ impl Broker {
         };
         let (messages, bytes) = (messages as u64, bytes as u64);
         if quota.storage_bytes.is_some_and(|limit| stored.saturating_add(bytes) > limit) {
-            return Err(self.refused(Error::QuotaExceeded("the tenant's storage is used up".into())));
+            return Err(Error::QuotaExceeded("the tenant's storage is used up".into()));
         }
         let now = self.inner.clock.monotonic();
         let meter = self.inner.meters.of(home.tenant);
         let mut meter = meter.lock();
         if let Some(limit) = quota.messages_per_s {
-            meter.messages.bucket.check(limit, messages, now).map_err(|wait| self.too_fast("messages", limit, wait))?;
+            meter.messages.bucket.check(limit, messages, now).map_err(|wait| too_fast("messages", limit, wait))?;
         }
         if let Some(limit) = quota.bytes_per_s {
-            meter.bytes.bucket.check(limit, bytes, now).map_err(|wait| self.too_fast("bytes", limit, wait))?;
+            meter.bytes.bucket.check(limit, bytes, now).map_err(|wait| too_fast("bytes", limit, wait))?;
         }
         if let Some(limit) = quota.messages_per_s {
             meter.messages.bucket.charge(limit, messages, now);
@@ -109,33 +109,13 @@ impl Broker {
         let meter = self.inner.meters.of(home.tenant);
         let mut meter = meter.lock();
         meter.see_fuel(Some(limit), burnt, now);
-        meter.fuel.bucket.check(limit, 1, now).map_err(|wait| self.too_fast("plugin fuel", limit, wait))
+        meter.fuel.bucket.check(limit, 1, now).map_err(|wait| too_fast("plugin fuel", limit, wait))
     }
 
     /// How many streams a tenant may have open.
     pub(crate) fn connections_max(&self, home: &Home) -> usize {
         let quota = home.shard.port.state().quota(home.tenant);
         quota.connections.map_or(limits::STREAMS_PER_TENANT_MAX, |limit| limit as usize)
-    }
-
-    fn too_fast(&self, what: &str, limit: u64, wait: Duration) -> Error {
-        let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.refused(Error::RateExceeded {
-            detail: format!("the tenant may use {limit} a second of {what}"),
-            retry_after_ms,
-        })
-    }
-
-    /// Counts a refusal.
-    fn refused(&self, error: Error) -> Error {
-        self.inner.quota_refusals.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        error
-    }
-
-    /// Calls that this node refused because a quota was used up.
-    #[must_use]
-    pub fn quota_refusals(&self) -> u64 {
-        self.inner.quota_refusals.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// What a tenant may use, with its revision; 0 where it was never put.
@@ -202,6 +182,12 @@ impl Broker {
             plugin_memory_bytes: reserved.sum(),
         })
     }
+}
+
+fn too_fast(what: &str, limit: u64, wait: Duration) -> Error {
+    // Rounded up: who waits so long is let in.
+    let retry_after_ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
+    Error::RateExceeded { detail: format!("the tenant may use {limit} a second of {what}"), retry_after_ms }
 }
 
 #[cfg(test)]

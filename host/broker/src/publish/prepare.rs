@@ -56,6 +56,8 @@ impl Broker {
             self.authorize(call, tenant, Action::Publish(other))?;
         }
         check_sizes(prepare.messages.iter().map(|half| &half.message))?;
+        let bytes = prepare.messages.iter().map(|half| half.message.body.len()).sum();
+        self.charge_publish(&home, prepare.messages.len(), bytes)?;
         let halves = self.halves(call, &home, topic, prepare)?;
         if let Some(name) = &halves.name
             && let Some(found) = home.shard.port.transaction_by_name(home.tenant, halves.topic, name)?

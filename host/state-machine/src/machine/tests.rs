@@ -13,6 +13,7 @@ mod publish;
 mod reference;
 mod schedules;
 mod settle;
+mod tenancy;
 mod transaction;
 
 use std::collections::BTreeMap;
