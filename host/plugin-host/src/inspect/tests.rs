@@ -145,7 +145,7 @@ fn size_one_below_at_and_above() {
 fn the_contract_is_there() {
     assert_eq!(CONTRACT.log, "func(level: u8, text: string)");
     assert!(CONTRACT.init.starts_with("func(config: list<u8>) -> result<record<fields: list<variant<topic, tag, "));
-    let text = |world: &World| format!("{}", world.exports.iter().map(|(_, ty)| ty.as_str()).collect::<String>());
+    let text = |world: &World| world.exports.iter().map(|(_, ty)| ty.as_str()).collect::<String>();
     for world in &CONTRACT.worlds {
         let begins = match world.kind {
             Kind::Retry => "func(attempt: record<topic: string, ",

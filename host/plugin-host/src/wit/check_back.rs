@@ -90,13 +90,16 @@ pub(crate) enum Question {
     /// The check itself, the how-manieth.
     Check(Arc<Half>, u16),
     /// What came of a request.
-    Answer(Arc<Half>, Arc<Result<Response, String>>),
+    Answer(Arc<Half>, Came),
 }
+
+/// What came of a request: a response, or in words why there is none.
+pub(crate) type Came = Arc<Result<Response, String>>;
 
 /// The functions of a check-back.
 pub(crate) struct Exports {
     check: TypedFunc<(Arc<Half>, u16), Returned>,
-    answer: TypedFunc<(Arc<Half>, Arc<Result<Response, String>>), Returned>,
+    answer: TypedFunc<(Arc<Half>, Came), Returned>,
 }
 
 type Returned = (Result<Found, String>,);
@@ -123,7 +126,7 @@ impl Half {
 }
 
 /// What came of a request, as the plugin gets it.
-pub(crate) fn response(response: CheckResponse) -> Arc<Result<Response, String>> {
+pub(crate) fn response(response: CheckResponse) -> Came {
     Arc::new(match response {
         CheckResponse::Answered { status, headers, body } => Ok(Response { status, headers, body: body.to_vec() }),
         CheckResponse::Failed(words) => Err(words),
