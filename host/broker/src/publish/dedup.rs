@@ -52,8 +52,9 @@ impl TopicRuntime {
         named
     }
 
-    /// Messages of a job whose producer's key is remembered: those go no further. The rest is left in `which`. Halves all
-    /// go on: what a transaction holds is said by its own unit.
+    /// Messages of a job whose producer's key is remembered: those go no further. The rest is left in `which`. Only keys
+    /// that were under way lately are looked up: a read for each new key would cost more than the log that repeats take.
+    /// Halves all go on: what a transaction holds is said by its own unit.
     pub(super) fn known(&self, job: &Job, which: &mut Vec<usize>) -> Result<Vec<Placed>, Error> {
         let mut known = Vec::new();
         let leads = self.parts.port.leadership().is_some();
@@ -63,6 +64,9 @@ impl TopicRuntime {
         let mut failed = None;
         which.retain(|i| {
             let Some(key) = job.messages[*i].idempotency_key.as_deref() else { return true };
+            if !self.in_flight().was_held(self.id, key) {
+                return true;
+            }
             match self.stored(job, *i, DedupBy::Producer, key) {
                 Ok(Some(spots)) => known.push(Placed { spots, ..Placed::by_none(*i) }),
                 Ok(None) => return true,

@@ -1,10 +1,11 @@
-//! Idempotency keys under way: proposed or about to be, and not answered yet.
+//! Idempotency keys under way: proposed or about to be, and not answered yet. And those that were so lately.
 //!
 //! A key is held by the call and by the entry its message lies in, whichever ends later: so a caller that went away, or
 //! whose time was up, does not make a key look absent whose message may still be stored.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pointsman_model::TopicId;
@@ -12,9 +13,17 @@ use pointsman_model::message::NewMessage;
 use pointsman_state_machine::command::DedupBy;
 use pointsman_state_machine::state::DedupId;
 
-/// How often each key of one topic is under way, by its hash.
+/// Keys that are remembered as having been under way lately; a newer one takes the place of an older.
+const RECENT_KEYS: usize = 16 << 10;
+
+/// The keys of one topic by their hashes.
 #[derive(Default)]
-pub(super) struct InFlight(Mutex<HashMap<u128, u32>>);
+pub(super) struct InFlight {
+    /// How often each is under way.
+    held: Mutex<HashMap<u128, u32>>,
+    /// Made with the first key.
+    recent: OnceLock<Box<[AtomicU64]>>,
+}
 
 impl InFlight {
     /// Holds the keys of a call's messages; `None` if none has one.
@@ -24,7 +33,7 @@ impl InFlight {
         if hashes.is_empty() {
             return None;
         }
-        let mut held = self.0.lock();
+        let mut held = self.held.lock();
         for hash in &hashes {
             *held.entry(*hash).or_default() += 1;
         }
@@ -34,8 +43,25 @@ impl InFlight {
 
     /// True while a message with that key is under way.
     pub(super) fn holds(&self, topic: TopicId, key: &str) -> bool {
-        self.0.lock().contains_key(&DedupId::new(topic, DedupBy::Producer, key).hash)
+        self.held.lock().contains_key(&DedupId::new(topic, DedupBy::Producer, key).hash)
     }
+
+    /// True if a message with that key was under way lately: only then a look into the table is likely to find it.
+    pub(super) fn was_held(&self, topic: TopicId, key: &str) -> bool {
+        let (place, tag) = place_of(DedupId::new(topic, DedupBy::Producer, key).hash);
+        self.recent.get().is_some_and(|recent| recent[place].load(Ordering::Relaxed) == tag)
+    }
+
+    fn note(&self, hash: u128) {
+        let recent = self.recent.get_or_init(|| (0..RECENT_KEYS).map(|_| AtomicU64::new(0)).collect());
+        let (place, tag) = place_of(hash);
+        recent[place].store(tag, Ordering::Relaxed);
+    }
+}
+
+/// Where a hash is noted, and as what.
+fn place_of(hash: u128) -> (usize, u64) {
+    (hash as usize % RECENT_KEYS, (hash >> 64) as u64)
 }
 
 /// Keys that are under way until this is dropped.
@@ -46,8 +72,9 @@ pub(super) struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut held = self.of.0.lock();
+        let mut held = self.of.held.lock();
         for hash in &self.hashes {
+            self.of.note(*hash);
             let Some(count) = held.get_mut(hash) else { continue };
             *count -= 1;
             if *count == 0 {
