@@ -6,6 +6,7 @@ mod delivery;
 mod messages;
 mod scheduled;
 mod schedules;
+mod transactions;
 
 use std::time::Duration;
 

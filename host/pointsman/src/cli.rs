@@ -60,6 +60,9 @@ enum Command {
     Explain(commands::explain::Explain),
     /// List what happened to a message.
     Trace(commands::explain::Trace),
+    /// Prepare, commit, roll back, list or show transactions.
+    #[command(subcommand)]
+    Transaction(commands::transaction::Command),
     /// Lease messages of a group, print them, ack them.
     Consume(commands::consume::Args),
     /// Show a topic's messages as they come.
@@ -101,6 +104,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Dlq(command) => commands::dlq::run(command),
         Command::Explain(args) => commands::explain::explain(args),
         Command::Trace(args) => commands::explain::trace(args),
+        Command::Transaction(command) => commands::transaction::run(command),
         Command::Consume(args) => commands::consume::run(args),
         Command::Tail(args) => commands::tail::run(args),
         Command::Plugin(command) => commands::plugin::run(command),
@@ -177,6 +181,8 @@ mod tests {
             "publish orders once --idempotency-key 7f3a",
             "published orders 7f3a",
             "scheduled change m1 --deliver-at 2026-11-21T10:18:27Z",
+            "transaction prepare orders half --producer-group shop --idempotency-key 1042",
+            "transaction commit t1 --override",
             "consume billing --max 5 --wait-ms 100 --no-ack",
             "tail orders --from earliest --until-tail",
             "plugin new mine --kind filter --dir /tmp/mine",

@@ -18,6 +18,7 @@ pub(crate) mod tail;
 pub(crate) mod tenant;
 pub(crate) mod token;
 pub(crate) mod topic;
+pub(crate) mod transaction;
 pub(crate) mod version;
 
 use std::future::Future;

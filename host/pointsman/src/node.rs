@@ -187,6 +187,7 @@ fn api_config(
             Arc::new(move |text| {
                 metrics::timers::write(&broker.timer_stats(), text);
                 metrics::deliveries::write(&broker.delivery_stats(), text);
+                metrics::transactions::write(&broker.transaction_stats(), text);
                 metrics::write_duplicates(broker.duplicates(), text);
             }),
         ],

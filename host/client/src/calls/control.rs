@@ -60,12 +60,13 @@ impl Client {
     /// Reads every page of a list.
     pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
         let mut items = Vec::new();
-        let mut query = format!("?limit={PAGE_ITEMS}");
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let mut query = format!("{mark}limit={PAGE_ITEMS}");
         loop {
             let page: List<T> = self.send(Request::get(format!("{path}{query}"))).await?.json()?;
             items.extend(page.items);
             match page.next_cursor {
-                Some(cursor) => query = format!("?limit={PAGE_ITEMS}&cursor={}", encode_component(&cursor)),
+                Some(cursor) => query = format!("{mark}limit={PAGE_ITEMS}&cursor={}", encode_component(&cursor)),
                 None => return Ok(items),
             }
         }

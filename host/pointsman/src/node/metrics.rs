@@ -2,6 +2,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod timers;
+pub(crate) mod transactions;
 
 use std::fmt::Write as _;
 
