@@ -94,6 +94,21 @@ pub struct Queue {
     pub leader: Option<u32>,
 }
 
+/// What a topic holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TopicStats {
+    /// Topic.
+    pub topic: String,
+    /// Its queues.
+    pub queues: u16,
+    /// Messages kept.
+    pub messages: Decimal,
+    /// Messages ever made visible.
+    pub published: Decimal,
+    /// Groups that read it, by name.
+    pub groups: Vec<String>,
+}
+
 /// Where a time lies in one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueOffset {

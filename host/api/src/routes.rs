@@ -61,6 +61,7 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!("/topics/{topic}"), get(topics::get).put(topics::put).patch(topics::patch).delete(topics::delete)),
         (t!("/topics/{topic}/queues"), get(topics::queues)),
         (t!("/topics/{topic}/offsets"), get(topics::offsets)),
+        (t!("/topics/{topic}/stats"), get(topics::stats)),
         (t!("/topics/{topic}/messages"), post(publish::publish).get(messages::list)),
         (t!("/topics/{topic}/publishes/{key}"), get(publish::state)),
         (t!("/topics/{topic}/stream"), get(streams::topic)),

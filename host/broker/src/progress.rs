@@ -10,7 +10,7 @@ use pointsman_state_machine::command::{Expect, Object};
 use crate::access::Action;
 use crate::configure::page::after;
 use crate::error::Error;
-use crate::view::{GroupOffset, InflightView, MemberView, Page, PageRequest};
+use crate::view::{GroupOffset, InflightView, MemberView, Page, PageRequest, TopicStats};
 use crate::{Broker, Call};
 
 impl Broker {
@@ -33,6 +33,29 @@ impl Broker {
         }
         offsets.sort_by(|a, b| (&a.topic, a.queue).cmp(&(&b.topic, b.queue)));
         Ok(offsets)
+    }
+
+    /// What a topic holds, and who reads it.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`].
+    pub async fn topic_stats(&self, call: &Call, tenant: &str, topic: &str) -> Result<TopicStats, Error> {
+        let home = self.authorize(call, tenant, Action::Read)?;
+        let state = home.shard.port.state();
+        let Some(topic) = state.topic(home.tenant, topic) else {
+            drop(state);
+            return Err(home.shard.absent(|| Error::TopicNotFound(topic.into())));
+        };
+        let ends: Vec<_> = (0..topic.queues()).map(|queue| state.ends(topic.id, QueueId(queue))).collect();
+        let readers = state.groups.values().filter(|group| group.topic_ids.contains(&topic.id));
+        let mut groups: Vec<_> = readers.map(|group| group.name.to_string()).collect();
+        groups.sort();
+        Ok(TopicStats {
+            queues: topic.queues(),
+            messages: ends.iter().map(|ends| ends.latest - ends.earliest).sum(),
+            published: ends.iter().map(|ends| ends.latest).sum(),
+            groups,
+        })
     }
 
     /// The leases of a group that run, in order of topic, queue and offset.

@@ -16,7 +16,7 @@ pub use transaction::{
 
 pub use delivery::{
     AttemptView, DeadLetterView, GroupOffset, InflightView, Lag, MemberView, QueueLag, Redrive, RedriveStatus,
-    RedriveTo, Redriven, SeekRequest, SeekTo, Sought, SoughtQueue,
+    RedriveTo, Redriven, SeekRequest, SeekTo, Sought, SoughtQueue, TopicStats,
 };
 pub use explained::{Deduplicated, Explained, FilterSaid, JudgedBy, Routed, Standing, TraceEvent};
 

@@ -32,6 +32,7 @@ pub(super) fn all() -> Map<String, Value> {
         quota::Usage,
         topic::Topic,
         topic::TopicInput,
+        topic::TopicStats,
         group::Group,
         group::GroupInput,
         message::Message,

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use pointsman_api_types::topic::{Durability, Queue, QueueOffset, Topic, TopicInput, Trace};
+use pointsman_api_types::topic::{Durability, Queue, QueueOffset, Topic, TopicInput, TopicStats, Trace};
 use pointsman_api_types::{Decimal, Time};
 use pointsman_broker::command::{self, TopicConfig};
 use pointsman_broker::view::{Precondition, Written};
@@ -168,6 +168,19 @@ pub(crate) async fn queues(cx: Cx) -> Result<Response, Failure> {
         .map(|q| Queue { queue: q.queue.0, earliest: Decimal(q.earliest), latest: Decimal(q.latest), leader })
         .collect();
     answer::list(cursor::page(&cx.list_name("queues"), items, &page)?, |queue| queue)
+}
+
+pub(crate) async fn stats(cx: Cx) -> Result<Response, Failure> {
+    cx.json_query(&[]).await?;
+    let stats = cx.app.broker.topic_stats(&cx.call, cx.tenant(), cx.path("topic")).await?;
+    let stats = TopicStats {
+        topic: cx.path("topic").to_owned(),
+        queues: stats.queues,
+        messages: Decimal(stats.messages),
+        published: Decimal(stats.published),
+        groups: stats.groups,
+    };
+    answer::json(StatusCode::OK, &stats)
 }
 
 pub(crate) async fn offsets(cx: Cx) -> Result<Response, Failure> {

@@ -193,6 +193,9 @@ async fn pause_resume_leases_and_members() {
     assert_eq!((&inflight["items"][0]["client_id"], &inflight["items"][0]["attempt"]), (&json!("c1"), &json!(1)));
     let members = api.call("GET ~/groups/g/members").await.json();
     assert_eq!((&members["items"][0]["client_id"], &members["items"][0]["inflight"]), (&json!("c1"), &json!(1)));
+    let stats = api.call("GET ~/topics/orders/stats").await.json();
+    assert_eq!(stats, json!({"topic": "orders", "queues": 2, "messages": "1", "published": "1", "groups": ["g"]}));
+    assert_eq!(told(&api.call("GET ~/topics/nope/stats").await), (404, "topic-not-found".to_owned()));
     let lag = api.call("GET ~/groups/g/lag").await.json();
     let item = lag["items"].as_array().unwrap().iter().find(|item| item["messages"] == "1").expect("one");
     assert_eq!((&item["inflight"], &item["retrying"], &item["topic"]), (&json!(1), &json!(0), &json!("orders")));

@@ -460,3 +460,31 @@ async fn a_redriven_message_outlives_a_change_of_leader() {
     let second = f.lease("g", 1).await.remove(0);
     assert_eq!((second.message.id, second.attempt), (id, 2));
 }
+
+#[tokio::test]
+async fn groups_that_keep_an_order_give_up_and_take_back_the_same() {
+    for ordering in [crate::command::Ordering::Key, crate::command::Ordering::Queue] {
+        let f = Fixture::new().await;
+        f.topic("t", 1).await;
+        let settings = crate::view::GroupSettings { max_retries: 0, ordering, ..group_settings(&[("t", None)]) };
+        f.put_group("g", settings).await;
+        let keyed = |body: &str| pointsman_model::message::NewMessage {
+            ordering_key: Some("k".into()),
+            ..message(body)
+        };
+        let poison = f.send("t", keyed("poison")).await.id.unwrap();
+        f.send("t", keyed("next")).await;
+        let lease = f.lease("g", 1).await.remove(0);
+        assert_eq!(f.settle_with("g", item(&lease, SettleOp::Nack)).await, SettleStatus::Settled);
+        assert_eq!(dlq(&f).await[0].message.id, poison, "{ordering:?}");
+        let next = f.lease("g", 9).await;
+        assert_eq!(bodies(&next), ["next"], "its successors flow: {ordering:?}");
+        f.settle_with("g", item(&next[0], SettleOp::Ack)).await;
+        assert_eq!(redrive(&f, Redrive::default()).await.results[0].1, RedriveStatus::Redriven);
+        let again = f.lease("g", 9).await;
+        assert_eq!((again.len(), again[0].message.id, again[0].attempt), (1, poison, 1), "{ordering:?}");
+        assert_eq!(f.settle_with("g", item(&again[0], SettleOp::Ack)).await, SettleStatus::Settled);
+        f.pass(100_000).await;
+        assert!(f.lease("g", 9).await.is_empty());
+    }
+}

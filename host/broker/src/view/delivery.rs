@@ -219,3 +219,16 @@ pub struct MemberView {
     /// Leases that run.
     pub inflight: u64,
 }
+
+/// What a topic holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicStats {
+    /// Its queues.
+    pub queues: u16,
+    /// Messages kept.
+    pub messages: u64,
+    /// Messages ever made visible.
+    pub published: u64,
+    /// Groups that read it, by name.
+    pub groups: Vec<String>,
+}

@@ -21,6 +21,15 @@ const fn read(
 
 pub(super) const OPERATIONS: &[Operation] = &[
     read(
+        "/v1/tenants/{tenant}/topics/{topic}/stats",
+        "get_topic_stats",
+        "Get what a topic holds",
+        "topics",
+        READ,
+        &[answer(200, "Its counts.", &[(JSON, "TopicStats")])],
+        &[Code::TopicNotFound],
+    ),
+    read(
         "/v1/tenants/{tenant}/groups/{group}/offsets",
         "list_group_offsets",
         "List where a group stands in each queue",
