@@ -14,6 +14,7 @@ mod http;
 mod kinds;
 mod lease;
 mod neighbour;
+mod ordering;
 mod publish;
 mod retries;
 mod server;

@@ -1,4 +1,4 @@
-//! A topic's stream that goes on where a connection broke.
+//! A topic's or group's stream that goes on where a connection broke.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const RETRY_MS_DEFAULT: u64 = 1_000;
 /// The server sends a comment every 15 s; a silence of three of them is a dead connection.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
-/// A topic's stream. [`TopicStream::next`] gives its events, in log order, and comes back by itself after a broken
+/// A topic's stream, or a group's. [`TopicStream::next`] gives its events, in log order, and comes back by itself after a broken
 /// connection, an `error` or a `drain`; it gives up where the server refuses.
 #[derive(Debug)]
 pub struct TopicStream {
@@ -143,6 +143,9 @@ impl TopicStream {
             ("max_events", options.max_events.map(|events| events.to_string())),
             ("max_ms", options.max_ms.map(|ms| ms.to_string())),
             ("until", options.until_tail.then(|| "tail".to_owned())),
+            ("client_id", options.client_id.clone()),
+            ("max_inflight", options.max_inflight.map(|leases| leases.to_string())),
+            ("lease_ms", options.lease_ms.map(|ms| ms.to_string())),
         ];
         let mut path = self.path.clone();
         let mut mark = '?';

@@ -10,6 +10,7 @@ mod dedup;
 mod figures;
 mod latency;
 mod load;
+mod ordering;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::time::Duration;
 use figures::Table;
 
 /// How to measure.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Options {
     /// Runs of each figure; the median is printed.
     #[arg(long, default_value_t = 3)]
@@ -70,6 +71,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     runtime.block_on(async {
         load::measure(root, scratch.path(), options, &mut table).await?;
         dedup::measure(root, scratch.path(), options, &mut table).await?;
+        ordering::measure(root, scratch.path(), options, &mut table).await?;
         latency::measure(root, scratch.path(), options, &mut table).await
     })?;
     if options.wants("decision") {

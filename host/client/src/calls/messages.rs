@@ -63,8 +63,14 @@ pub struct StreamOptions {
     pub max_events: Option<u64>,
     /// Ends after so long.
     pub max_ms: Option<u64>,
-    /// Ends where the topic ended when the stream was opened.
+    /// Ends where the topic ended when the stream was opened; of a group, where nothing is left to lease.
     pub until_tail: bool,
+    /// Of a group: who listens, so that a connection that broke keeps its leases.
+    pub client_id: Option<String>,
+    /// Of a group: leases at once.
+    pub max_inflight: Option<u32>,
+    /// Of a group: lease time.
+    pub lease_ms: Option<u64>,
 }
 
 impl Tenant {
@@ -189,6 +195,12 @@ impl Tenant {
     #[must_use]
     pub fn stream(&self, topic: &str, options: StreamOptions) -> TopicStream {
         TopicStream::new(self.client.clone(), self.path(&["topics", topic, "stream"]), options)
+    }
+
+    /// A group's stream: the data of each `message` is a lease, settled by [`Tenant::settle`].
+    #[must_use]
+    pub fn group_stream(&self, group: &str, options: StreamOptions) -> TopicStream {
+        TopicStream::new(self.client.clone(), self.path(&["groups", group, "stream"]), options)
     }
 
     fn messages_path(&self, topic: &str, ack: Option<&str>) -> String {

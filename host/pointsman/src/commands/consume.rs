@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pointsman_api_types::lease::{Lease, LeaseInput, SettleItem, SettleOp};
 use pointsman_api_types::message::Message;
-use pointsman_client::Tenant;
+use pointsman_client::{StreamOptions, Tenant};
 use pointsman_model::limits;
 
 use crate::commands::{Connection, Failure, block_on};
@@ -36,12 +36,24 @@ pub(crate) struct Args {
     /// Go on when the group is empty, until interrupted.
     #[arg(long)]
     follow: bool,
+    /// Take leases from one stream instead of asking for them, until interrupted.
+    #[arg(long, conflicts_with_all = ["follow", "wait_ms"])]
+    stream: bool,
+    /// Unsettled leases of the stream at once; 32 if absent.
+    #[arg(long, value_name = "N", requires = "stream")]
+    max_inflight: Option<u32>,
+    /// Who consumes; a stream that comes back keeps its leases.
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
     #[command(flatten)]
     connection: Connection,
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let tenant = args.connection.tenant()?;
+    if args.stream {
+        return block_on(stream(&args, &tenant));
+    }
     block_on(async {
         let mut left = args.max.unwrap_or(u64::MAX);
         // A server that never answered is told at once; one that goes away is waited for.
@@ -52,6 +64,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 max_messages: Some(most),
                 wait_ms: Some(if args.follow { FOLLOW_WAIT_MS } else { args.wait_ms }),
                 lease_ms: args.lease_ms,
+                client_id: args.client_id.clone(),
                 ..LeaseInput::default()
             };
             let leases = match tenant.lease(&args.group, &input).await {
@@ -69,16 +82,43 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             }
             left -= leases.len() as u64;
             for lease in &leases {
-                match args.connection.json {
-                    true => output::json_line(lease)?,
-                    false => output::line(&format!("{}{}", line(&lease.message), attempt(lease)))?,
-                }
+                show(&args, lease)?;
             }
             if !args.no_ack && !leases.is_empty() {
                 ack(&tenant, &args.group, &leases).await?;
             }
         }
         Ok(())
+    })
+}
+
+/// Leases as they come, until the stream ends.
+async fn stream(args: &Args, tenant: &Tenant) -> Result<(), Failure> {
+    let options = StreamOptions {
+        max_events: args.max,
+        client_id: args.client_id.clone(),
+        max_inflight: args.max_inflight,
+        lease_ms: args.lease_ms,
+        ..StreamOptions::default()
+    };
+    let mut stream = tenant.group_stream(&args.group, options);
+    while let Some(event) = stream.next().await? {
+        if event.event == "message" {
+            let lease: Lease = serde_json::from_str(&event.data)
+                .map_err(|error| Failure::Refused(format!("a lease that makes no sense: {error}")))?;
+            show(args, &lease)?;
+            if !args.no_ack {
+                ack(tenant, &args.group, std::slice::from_ref(&lease)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show(args: &Args, lease: &Lease) -> Result<(), Failure> {
+    Ok(match args.connection.json {
+        true => output::json_line(lease)?,
+        false => output::line(&format!("{}{}", line(&lease.message), attempt(lease)))?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `pointsman group`: create, list, show; where a group stands, seek, pause.
 
-use pointsman_api_types::group::{Filter, Group, GroupInput, GroupTopic};
+use pointsman_api_types::group::{Filter, Group, GroupInput, GroupTopic, Ordering};
 use pointsman_api_types::progress::{SeekInput, SeekTo};
 use pointsman_api_types::{Decimal, Time};
 
@@ -117,6 +117,9 @@ pub(crate) struct Create {
     /// Where the group starts: latest, earliest or a time; latest if absent.
     #[arg(long, value_name = "WHERE")]
     start: Option<String>,
+    /// What keeps its order; nothing if absent.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    ordering: Option<OrderingArgument>,
     /// Default lease time; 30 s if absent.
     #[arg(long, value_name = "MS")]
     lease_ms: Option<u64>,
@@ -128,6 +131,27 @@ pub(crate) struct Create {
     max_inflight: Option<u32>,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// What keeps its order.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum OrderingArgument {
+    /// Any order.
+    None,
+    /// One message of an ordering key at a time.
+    Key,
+    /// One run of a queue at a time.
+    Queue,
+}
+
+impl From<OrderingArgument> for Ordering {
+    fn from(argument: OrderingArgument) -> Self {
+        match argument {
+            OrderingArgument::None => Self::None,
+            OrderingArgument::Key => Self::Key,
+            OrderingArgument::Queue => Self::Queue,
+        }
+    }
 }
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
@@ -224,6 +248,7 @@ fn create(args: Create) -> Result<(), Failure> {
     let input = GroupInput {
         topics: args.topic.into_iter().map(|topic| GroupTopic { topic, filter: filter.clone() }).collect(),
         start: args.start,
+        ordering: args.ordering.map(Ordering::from),
         lease_ms: args.lease_ms,
         max_retries: args.max_retries,
         max_inflight: args.max_inflight,
@@ -235,13 +260,15 @@ fn create(args: Create) -> Result<(), Failure> {
 }
 
 fn table<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Table {
-    let mut table = Table::new(["NAME", "TOPIC", "FILTER", "START", "LEASE_MS", "MAX_RETRIES", "MAX_INFLIGHT"]);
+    let mut table =
+        Table::new(["NAME", "TOPIC", "FILTER", "ORDERING", "START", "LEASE_MS", "MAX_RETRIES", "MAX_INFLIGHT"]);
     for group in groups {
         for topic in &group.topics {
             table.row([
                 group.name.clone(),
                 topic.topic.clone(),
                 filter_text(topic.filter.as_ref()),
+                ordering_text(group.ordering).to_owned(),
                 group.start.clone(),
                 group.lease_ms.to_string(),
                 group.max_retries.to_string(),
@@ -250,6 +277,14 @@ fn table<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Table {
         }
     }
     table
+}
+
+fn ordering_text(ordering: Ordering) -> &'static str {
+    match ordering {
+        Ordering::None => "none",
+        Ordering::Key => "key",
+        Ordering::Queue => "queue",
+    }
 }
 
 fn filter_text(filter: Option<&Filter>) -> String {

@@ -37,6 +37,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         max_events: args.max_events,
         max_ms: args.max_ms,
         until_tail: args.until_tail,
+        ..StreamOptions::default()
     };
     let mut stream = args.connection.tenant()?.stream(&args.topic, options);
     block_on(async {
