@@ -109,14 +109,14 @@ fn consume(server: &Server, seen: &Seen, consumer: u64) {
             let next = before.map_or(0, |before| before + 1);
             assert!(n == next || Some(n) == before, "key {key}: {n} after {before:?}, consumer {consumer}");
             drop(last);
-            match dice() % 50 {
+            match dice() % 200 {
                 // Crashes in the middle of its work: nothing of it is settled.
                 0 => {
                     seen.crashed.fetch_add(1, Ordering::SeqCst);
                     items.clear();
                     break;
                 }
-                1 | 2 => items.push(json!({"receipt": lease["receipt"], "op": "nack"})),
+                1..=4 => items.push(json!({"receipt": lease["receipt"], "op": "nack"})),
                 _ => items.push(json!({"receipt": lease["receipt"], "op": "ack"})),
             }
         }
