@@ -13,7 +13,7 @@ use crate::server::{Server, T};
 /// Ordering keys of the big run.
 const KEYS: usize = 100;
 /// Messages of each key; `xtask bench --only ordering` runs 2,000.
-const MESSAGES: usize = 100;
+const MESSAGES: usize = 60;
 const CONSUMERS: u64 = 10;
 /// An answer that took longer may hold leases that are about to run out.
 const LATE: Duration = Duration::from_millis(600);
