@@ -87,7 +87,7 @@ fn consume(server: &Server, seen: &Seen, consumer: u64) {
     while seen.settled.load(Ordering::SeqCst) < KEYS * MESSAGES {
         assert!(Instant::now() < give_up, "consumer {consumer} is stuck");
         let mut connection = Connection::open(server.address()).expect("connect");
-        if dice() % 20 == 0 {
+        if dice().is_multiple_of(20) {
             // Hangs up before the answer.
             connection.send("POST", &path, &json_body, lease.as_bytes()).expect("send");
             seen.crashed.fetch_add(1, Ordering::SeqCst);

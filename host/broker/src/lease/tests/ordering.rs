@@ -326,7 +326,7 @@ async fn check_run(seed: u64, ordering: Ordering) {
             }
             7 if !running.is_empty() => {
                 let (lease, _) = running.remove(at);
-                let op = if dice() % 2 == 0 { SettleOp::Nack } else { SettleOp::Release };
+                let op = if dice().is_multiple_of(2) { SettleOp::Nack } else { SettleOp::Release };
                 let delay_ms = Some(dice() % 300);
                 let ended = f.settle_with("g", SettleRequest { delay_ms, ..item(&lease.receipt, op) }).await;
                 if ended == SettleStatus::Settled && ordering == Ordering::Queue {
@@ -343,13 +343,13 @@ async fn check_run(seed: u64, ordering: Ordering) {
                 f.pass(ms).await;
                 running.retain(|(_, ends)| *ends > clock);
                 // The retry table's first wait.
-                if dice() % 4 == 0 {
+                if dice().is_multiple_of(4) {
                     clock += 60_000;
                     f.pass(60_000).await;
                     running.clear();
                 }
             }
-            9 if dice() % 3 == 0 => {
+            9 if dice().is_multiple_of(3) => {
                 term += 1;
                 new_leader(&f, term).await;
             }
