@@ -29,6 +29,10 @@ impl Broker {
         expect: Precondition,
     ) -> Result<Written<Binding>, Error> {
         self.authorize(call, tenant, Action::Admin(name))?;
+        // Who may name a binding may not therefore judge everyone's messages.
+        for target in settings.topic.iter().chain(&settings.group) {
+            self.authorize(call, tenant, Action::Admin(target))?;
+        }
         let name = new_name(name)?;
         let home = self.leading_home(tenant)?;
         check_targets(&home, &settings)?;
