@@ -13,6 +13,9 @@ use crate::table;
 /// Rows by key; `None` is a row that goes.
 pub(super) type Rows = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// Key and value.
+pub(super) type Row = (Vec<u8>, Vec<u8>);
+
 /// The changes of one entry.
 #[derive(Default)]
 pub(super) struct Changes {
@@ -106,7 +109,7 @@ impl Changes {
         from: &[u8],
         to: &[u8],
         max: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    ) -> Result<Vec<Row>, Error> {
         let mut found = Vec::new();
         store.scan(from, to, &mut |key, value| {
             if !self.rows.contains_key(key) {
