@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod kinds;
 mod lease;
+mod mission;
 mod neighbour;
 mod ordering;
 mod publish;
