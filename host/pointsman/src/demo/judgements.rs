@@ -317,7 +317,7 @@ impl Judgements {
     /// The lines of the report.
     pub(super) fn text(&self) -> String {
         format!(
-            "dedup      {DEDUP}: {} orders published twice over; {} stored, {} found to be there already\n\
+            "dedup      {DEDUP}: of {} publishes {} were stored, {} were there already\n\
              retry      {RETRY}: {} shipped at once, {} after a retry, {} given up at once and dead-lettered; {} of them shipped after a redrive\n\
              check-back {CHECK_BACK}: {} payments committed by their producers; of the silent ones {} committed and {} rolled back, as the ledger said\n\
              delay      asked for {DELAY_MS} ms, stored {} ms later than that\n",
