@@ -468,10 +468,8 @@ async fn groups_that_keep_an_order_give_up_and_take_back_the_same() {
         f.topic("t", 1).await;
         let settings = crate::view::GroupSettings { max_retries: 0, ordering, ..group_settings(&[("t", None)]) };
         f.put_group("g", settings).await;
-        let keyed = |body: &str| pointsman_model::message::NewMessage {
-            ordering_key: Some("k".into()),
-            ..message(body)
-        };
+        let keyed =
+            |body: &str| pointsman_model::message::NewMessage { ordering_key: Some("k".into()), ..message(body) };
         let poison = f.send("t", keyed("poison")).await.id.unwrap();
         f.send("t", keyed("next")).await;
         let lease = f.lease("g", 1).await.remove(0);

@@ -103,13 +103,7 @@ impl Changes {
     }
 
     /// The first rows from `from` to before `to`, at most `max`, as this entry has left them.
-    pub(super) fn first(
-        &self,
-        store: &dyn Store,
-        from: &[u8],
-        to: &[u8],
-        max: usize,
-    ) -> Result<Vec<Row>, Error> {
+    pub(super) fn first(&self, store: &dyn Store, from: &[u8], to: &[u8], max: usize) -> Result<Vec<Row>, Error> {
         let mut found = Vec::new();
         store.scan(from, to, &mut |key, value| {
             if !self.rows.contains_key(key) {
