@@ -88,33 +88,14 @@ fn names_and_places_that_do_not_exist() {
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     let server = Server::start();
     server.topic("orders", &json!({}));
-    let path = format!("{T}/topics/orders/messages");
     let refused = |answer: crate::http::Answer| {
         let problem = answer.expect_problem(400, "invalid-request");
         assert!(problem.to_string().contains("not supported yet"), "{problem}");
         problem
     };
-    for header in [
-        ("Pm-Delay-Ms", "5"),
-        ("Pm-Delay-Level", "3"),
-        ("Pm-Deliver-At", "2030-01-01T00:00:00.000Z"),
-        ("Idempotency-Key", "k"),
-    ] {
-        refused(server.call("POST", &path, &[header], b"x"));
-    }
-    for (field, pointer) in
-        [(r#""delay_ms":5"#, "/messages/0/delay_ms"), (r#""idempotency_key":"k""#, "/messages/0/idempotency_key")]
+    for (mode, slot, pointer) in
+        [("shadow", "selector", "/mode"), ("canary", "selector", "/mode"), ("active", "admit", "/slot")]
     {
-        let body = format!(r#"{{"messages":[{{"data":1,{field}}}]}}"#);
-        let problem = refused(server.call("POST", &path, &[BATCH], body.as_bytes()));
-        assert_eq!(problem["errors"][0]["pointer"], pointer);
-    }
-    for ordering in ["key", "queue"] {
-        let body = json!({"topics": [{"topic": "orders"}], "ordering": ordering});
-        let problem = refused(server.json("PUT", &format!("{T}/groups/g"), &body));
-        assert_eq!(problem["errors"][0]["pointer"], "/ordering");
-    }
-    for (mode, slot, pointer) in [("shadow", "selector", "/mode"), ("active", "dedup", "/slot")] {
         let body = json!({"slot": slot, "topic": "orders", "plugin": "builtin/hash", "version": "0.1.0", "mode": mode});
         let problem = refused(server.json("PUT", &format!("{T}/bindings/b"), &body));
         assert_eq!(problem["errors"][0]["pointer"], pointer);
