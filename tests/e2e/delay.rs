@@ -53,7 +53,7 @@ fn it_comes_on_time_and_every_reader_sees_the_same_id() {
     assert!(message["stored_at"].as_str() >= receipt["deliver_at"].as_str(), "by its own store time too");
     assert_eq!(server.get(&format!("{T}/messages/{id}")).expect(200), *message);
     assert_eq!(server.get(&format!("{T}/topics/orders/messages?key=k")).expect(200)["items"][0]["id"], id.as_str());
-    assert_eq!(streamed(&server), [id.clone()]);
+    assert_eq!(streamed(&server), std::slice::from_ref(&id));
     let gone = server.json("PATCH", &format!("{T}/scheduled/{id}"), &json!({"delay_ms": 1}));
     assert_eq!((gone.status, &gone.json()["code"]), (409, &json!("already-delivered")));
 }

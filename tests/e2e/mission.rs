@@ -18,7 +18,11 @@ fn every_line_of_the_mission_is_shown() {
     let server = Server::start_with(&["time_scale=0.001"]);
     let mut script = String::from("set -uo pipefail\n");
     for (at, row) in rows.iter().enumerate() {
-        script += &format!("echo '# {}'\n{{ {}; }} || {{ echo 'failed: {at}'; exit 1; }}\necho\n", row.asked.replace('\'', ""), row.call);
+        script += &format!(
+            "echo '# {}'\n{{ {}; }} || {{ echo 'failed: {at}'; exit 1; }}\necho\n",
+            row.asked.replace('\'', ""),
+            row.call
+        );
     }
     let scratch = tempfile::tempdir().expect("temporary directory");
     std::os::unix::fs::symlink(BINARY, scratch.path().join("pointsman")).expect("link");
@@ -60,7 +64,8 @@ fn rows() -> Vec<Row> {
     let rows: Vec<Row> = lines
         .skip(1)
         .map(|line| {
-            let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect();
+            let cells: Vec<String> =
+                line.trim_matches('|').split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect();
             let [asked, call, proof] = &cells[..] else { panic!("three cells: {line}") };
             Row { asked: asked.clone(), call: spans(call).join(" && "), proofs: spans(proof) }
         })

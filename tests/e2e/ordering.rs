@@ -32,7 +32,8 @@ fn publish(server: &Server, bodies: &[&str]) {
 }
 
 fn bodies(leases: &[Value]) -> Vec<String> {
-    let mut all: Vec<_> = leases.iter().map(|lease| lease["message"]["data"].as_str().unwrap().to_owned()).collect();
+    let mut all: Vec<_> =
+        leases.iter().map(|lease| lease["message"]["data"].as_str().expect("text").to_owned()).collect();
     all.sort();
     all
 }
@@ -69,7 +70,7 @@ fn order_by_key_is_kept_by_consumers_that_crash_and_nack() {
         }
     });
     assert_eq!(seen.settled.load(Ordering::SeqCst), KEYS * MESSAGES, "each once");
-    let last = seen.last.lock().unwrap();
+    let last = seen.last.lock().expect("no test panicked");
     assert!((0..KEYS).all(|key| last.get(&key) == Some(&(MESSAGES - 1))));
     let (nacked, crashed) = (seen.nacked.load(Ordering::SeqCst), seen.crashed.load(Ordering::SeqCst));
     assert!(nacked > 20 && crashed > 20, "{nacked} nacks and {crashed} crashes are no test");
@@ -103,8 +104,8 @@ fn consume(server: &Server, seen: &Seen, consumer: u64) {
         for lease in answer["leases"].as_array().expect("leases") {
             let data = lease["message"]["data"].as_str().expect("text");
             let (key, n) = data.split_once(' ').expect("a key and a number");
-            let (key, n): (usize, usize) = (key.parse().unwrap(), n.parse().unwrap());
-            let mut last = seen.last.lock().unwrap();
+            let (key, n): (usize, usize) = (key.parse().expect("a number"), n.parse().expect("a number"));
+            let mut last = seen.last.lock().expect("no test panicked");
             let before = last.insert(key, n);
             let next = before.map_or(0, |before| before + 1);
             assert!(n == next || Some(n) == before, "key {key}: {n} after {before:?}, consumer {consumer}");

@@ -15,6 +15,8 @@
 //!
 //! Never here: openraft, wasmtime, and no rule of the broker.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
+
 mod access;
 mod answer;
 mod body;

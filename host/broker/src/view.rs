@@ -3,6 +3,8 @@
 mod configuration;
 mod delivery;
 mod explained;
+mod lease;
+mod stream;
 mod transaction;
 
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use pointsman_model::{MessageId, QueueId, QueueOffset, Timestamp};
 use pointsman_state_machine::command::{Durability, PublishHead};
 
 pub use configuration::{BindingSettings, GroupSettings, PluginVersionView, Precondition, QueueView, ScheduleSettings};
+pub use lease::{Lease, LeaseRequest, SettleOp, SettleRequest, SettleResult, SettleStatus};
+pub use stream::{GroupStreamRequest, StreamFrom, StreamRequest};
 pub use transaction::{
     HalfMessage, HalfPart, Prepare, PreparedMessage, PreparedTransaction, ProducerCheck, TransactionStats,
     TransactionView, Verdict,
@@ -220,142 +224,6 @@ impl MessageById {
             Self::Scheduled(scheduled) => scheduled.topic.as_str(),
         }
     }
-}
-
-/// One lease call, defaults filled in where `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeaseRequest {
-    /// Messages at most.
-    pub max_messages: Option<u32>,
-    /// Body bytes at most; the first message is always given.
-    pub max_bytes: Option<u32>,
-    /// How long to wait for a first message.
-    pub wait_ms: u64,
-    /// Lease time; the group's if absent.
-    pub lease_ms: Option<u64>,
-    /// Who asks.
-    pub client_id: Option<String>,
-    /// Replays a lost answer while one of its leases runs.
-    pub idempotency_key: Option<String>,
-}
-
-/// A lease.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// What settles it.
-    pub receipt: String,
-    /// When it runs out.
-    pub expires_at: Timestamp,
-    /// Which delivery this is, from 1.
-    pub attempt: u16,
-    /// The message.
-    pub message: StoredMessage,
-}
-
-/// One item of a settle call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettleRequest {
-    /// As given out.
-    pub receipt: String,
-    /// The consumer's word.
-    pub op: SettleOp,
-    /// Nack, release: when again.
-    pub delay_ms: Option<u64>,
-    /// Extend: for how long from now on.
-    pub lease_ms: Option<u64>,
-    /// Nack, dead-letter: why.
-    pub reason: Option<String>,
-}
-
-/// A consumer's word about a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SettleOp {
-    /// Done.
-    Ack,
-    /// Not done; counts as an attempt.
-    Nack,
-    /// More time.
-    Extend,
-    /// Give back; the attempt does not count.
-    Release,
-    /// Not done, and no more attempts.
-    DeadLetter,
-}
-
-/// What became of a settle item.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettleResult {
-    /// As given.
-    pub receipt: String,
-    /// What became of it.
-    pub status: SettleStatus,
-    /// After an extension.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// The status words of a settle answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SettleStatus {
-    /// Ended now.
-    Settled,
-    /// Runs on.
-    Extended,
-    /// Had ended before by its consumer's word; no failure.
-    AlreadySettled,
-    /// Had run out.
-    LeaseExpired,
-    /// Not a receipt of this group.
-    Invalid,
-}
-
-/// Where a topic stream starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum StreamFrom {
-    /// After the last message.
-    #[default]
-    Latest,
-    /// At the first message kept.
-    Earliest,
-    /// At the first message stored at or after a time.
-    Time(Timestamp),
-    /// After the message of a cursor.
-    Cursor(String),
-}
-
-/// What a group stream gives, defaults filled in where `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupStreamRequest {
-    /// Who listens.
-    pub client_id: Option<String>,
-    /// Leases at once.
-    pub max_inflight: Option<u32>,
-    /// Lease time; the group's if absent.
-    pub lease_ms: Option<u64>,
-    /// Ends after so many leases.
-    pub max_events: Option<u64>,
-    /// Ends after so long.
-    pub max_ms: Option<u64>,
-    /// Ends where nothing is left to lease.
-    pub until_tail: bool,
-}
-
-/// What a topic stream shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamRequest {
-    /// Where it starts.
-    pub from: StreamFrom,
-    /// A tag expression, judged by the built-in `tags`.
-    pub tags: Option<String>,
-    /// A group's filter.
-    pub filter: Option<FilterSpec>,
-    /// Only these queues; all if empty.
-    pub queues: Vec<QueueId>,
-    /// Ends after so many messages.
-    pub max_events: Option<u64>,
-    /// Ends after so long.
-    pub max_ms: Option<u64>,
-    /// Ends where the topic ended when the stream was opened.
-    pub until_tail: bool,
 }
 
 /// A filter as a group or a stream names it.

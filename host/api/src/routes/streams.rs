@@ -1,4 +1,4 @@
-//! Streams: server-sent events, or the same as NDJSON lines. Of a topic here, of a group in [`group`].
+//! Streams: server-sent events, or the same as NDJSON lines. Of a topic here, of a group in [`mod@group`].
 
 pub(crate) mod checks;
 mod group;

@@ -197,7 +197,7 @@ impl FakeShard {
         let log = self.log.read();
         let records: BTreeMap<_, _> = log.records.iter().collect();
         let tenant = |bytes: &&Bytes| record::decode(bytes).expect("whole").header.tenant.0;
-        records.values().map(|bytes| tenant(bytes)).collect()
+        records.values().map(tenant).collect()
     }
 
     /// Every row, as it is stored.

@@ -116,10 +116,11 @@ async fn stream(args: &Args, tenant: &Tenant) -> Result<(), Failure> {
 }
 
 fn show(args: &Args, lease: &Lease) -> Result<(), Failure> {
-    Ok(match args.connection.json {
+    let _: () = match args.connection.json {
         true => output::json_line(lease)?,
         false => output::line(&format!("{}{}", line(&lease.message), attempt(lease)))?,
-    })
+    };
+    Ok(())
 }
 
 fn is_absent(error: &pointsman_client::Error) -> bool {

@@ -48,7 +48,9 @@ pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, tabl
         let server = Server::start(root, &data, &options).await?;
         topic(&server, false).await?;
         let mut connection = Connection::open(&server.address).await?;
-        let group = format!(r#"{{"topics":[{{"topic":"bench"}}],"start":"earliest","max_inflight":100000,"ordering":"{ordering}"}}"#);
+        let group = format!(
+            r#"{{"topics":[{{"topic":"bench"}}],"start":"earliest","max_inflight":100000,"ordering":"{ordering}"}}"#
+        );
         connection.must(&request("PUT", "/v1/tenants/default/groups/bench", &[JSON], group.as_bytes())).await?;
         for n in 0..MESSAGES {
             connection.must(&round(n)).await?;
