@@ -9,7 +9,9 @@ mod connection;
 mod dedup;
 mod figures;
 mod latency;
+mod lease;
 mod load;
+mod neighbour;
 mod ordering;
 mod server;
 
@@ -70,9 +72,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     baseline::measure(scratch.path(), options, &mut table)?;
     runtime.block_on(async {
         load::measure(root, scratch.path(), options, &mut table).await?;
+        lease::measure(root, scratch.path(), options, &mut table).await?;
         dedup::measure(root, scratch.path(), options, &mut table).await?;
         ordering::measure(root, scratch.path(), options, &mut table).await?;
-        latency::measure(root, scratch.path(), options, &mut table).await
+        latency::measure(root, scratch.path(), options, &mut table).await?;
+        neighbour::measure(root, scratch.path(), options, &mut table).await
     })?;
     if options.wants("decision") {
         decision(root, &mut table)?;

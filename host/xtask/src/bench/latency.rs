@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::Options;
 use super::connection::{Connection, find, request};
 use super::figures::{Figure, Table};
-use super::load::{settle_all, topic};
+use super::lease::settle;
+use super::load::topic;
 use super::server::Server;
 
 const RATE_PER_S: u64 = 1_000;
@@ -107,12 +108,12 @@ async fn receive(mut connection: Connection, way: Way, total: u64, sent: Arc<Sen
         connection.send(&stream).await?;
     }
     while latencies.len() < total as usize {
-        let settle = match way {
+        let request = match way {
             Way::LongPoll => {
                 let answer = connection.must(&lease).await?;
                 let now = Instant::now();
                 note(answer, now, &mut latencies, &sent)?;
-                settle_all(answer)
+                settle(answer, 0)
             }
             Way::Stream => {
                 let bytes = connection.more().await?;
@@ -123,8 +124,8 @@ async fn receive(mut connection: Connection, way: Way, total: u64, sent: Arc<Sen
                 None
             }
         };
-        if let Some((settle, _)) = settle {
-            connection.must(&settle).await?;
+        if let Some((request, _)) = request {
+            connection.must(&request).await?;
         }
     }
     Ok(latencies)

@@ -9,13 +9,14 @@ use super::figures::{Figure, Table};
 use super::server::Server;
 
 const BODY_BYTES: usize = 1 << 10;
-const BATCH_MESSAGES: usize = 100;
+/// Messages of a batch.
+pub(crate) const BATCH_MESSAGES: usize = 100;
 const SINGLE_CONNECTIONS: usize = 64;
 const BATCH_CONNECTIONS: usize = 8;
-const LEASE_CONNECTIONS: usize = 4;
 /// Stands for a key in a request.
 const KEY: &[u8; 16] = b"0000-00000000000";
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+/// What a body of configuration is.
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// All closed-loop figures, each against a fresh server.
 pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, table: &mut Table) -> Result<(), String> {
@@ -60,9 +61,6 @@ pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, tabl
             std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
         }
         table.row(name, "messages", Figure::median(runs), &format!("RSS {} MiB, most {} MiB", memory.0, memory.1));
-    }
-    if options.wants("lease+ack") {
-        lease_and_ack(root, scratch, options, table).await?;
     }
     Ok(())
 }
@@ -113,84 +111,6 @@ async fn closed_loop(
     Ok(Figure::of(latencies, messages, start.elapsed()))
 }
 
-async fn lease_and_ack(root: &Path, scratch: &Path, options: &Options, table: &mut Table) -> Result<(), String> {
-    let mut runs = Vec::new();
-    let mut memory = (0, 0);
-    for run in 0..options.runs {
-        let data = scratch.join(format!("lease-{run}"));
-        let server = Server::start(root, &data, options).await?;
-        topic(&server, false).await?;
-        let mut connection = Connection::open(&server.address).await?;
-        let group = br#"{"topics":[{"topic":"bench"}],"start":"earliest","max_inflight":10000}"#;
-        connection.must(&request("PUT", "/v1/tenants/default/groups/bench", &[JSON], group)).await?;
-        let batch = frames(&body_text());
-        for _ in 0..options.seconds * 1_000 {
-            connection.must(&batch).await?;
-        }
-        runs.push(drain(&server.address, options.length()).await?);
-        memory = server.memory_mib();
-        drop(server);
-        std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
-    }
-    let remark = format!("100 a call, JSON, 1 KiB bodies; latency is of a lease and its settle; RSS {} MiB", memory.0);
-    table.row("lease+ack", "messages", Figure::median(runs), &remark);
-    Ok(())
-}
-
-/// Leases and acks until the time is over or the group is empty.
-async fn drain(address: &str, length: Duration) -> Result<Figure, String> {
-    let lease = request(
-        "POST",
-        "/v1/tenants/default/groups/bench/leases",
-        &[JSON],
-        format!(r#"{{"max_messages":{BATCH_MESSAGES}}}"#).as_bytes(),
-    );
-    let start = Instant::now();
-    let mut tasks = Vec::new();
-    for _ in 0..LEASE_CONNECTIONS {
-        let (mut connection, lease) = (Connection::open(address).await?, lease.clone());
-        tasks.push(tokio::spawn(async move {
-            let mut latencies = Vec::new();
-            while start.elapsed() < length {
-                let before = Instant::now();
-                let settle = settle_all(connection.must(&lease).await?);
-                let Some((settle, leased)) = settle else {
-                    break;
-                };
-                connection.must(&settle).await?;
-                latencies.extend(std::iter::repeat_n(before.elapsed(), leased));
-            }
-            Ok::<_, String>(latencies)
-        }));
-    }
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.extend(task.await.map_err(|e| e.to_string())??);
-    }
-    Ok(Figure::of(latencies, 1, start.elapsed()))
-}
-
-/// The settle request that acks every receipt of a lease answer, and how many there are.
-pub(crate) fn settle_all(answer: &[u8]) -> Option<(Vec<u8>, usize)> {
-    const RECEIPT: &[u8] = b"\"receipt\":\"";
-    let mut body = b"{\"items\":[".to_vec();
-    let (mut rest, mut leased) = (answer, 0);
-    while let Some(at) = find(rest, RECEIPT) {
-        rest = &rest[at + RECEIPT.len()..];
-        let end = rest.iter().position(|b| *b == b'"')?;
-        if leased > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(b"{\"receipt\":\"");
-        body.extend_from_slice(&rest[..end]);
-        body.extend_from_slice(b"\",\"op\":\"ack\"}");
-        rest = &rest[end..];
-        leased += 1;
-    }
-    body.extend_from_slice(b"]}");
-    (leased > 0).then(|| (request("POST", "/v1/tenants/default/groups/bench/settle", &[JSON], &body), leased))
-}
-
 /// The same request with an idempotency key, which is another one in each call.
 fn keyed(request: &[u8]) -> Vec<u8> {
     let line = request.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
@@ -198,11 +118,13 @@ fn keyed(request: &[u8]) -> Vec<u8> {
     [&request[..line], &header[..], &request[line..]].concat()
 }
 
-fn body_text() -> String {
+/// A body of 1 KiB.
+pub(crate) fn body_text() -> String {
     "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(BODY_BYTES).collect()
 }
 
-fn frames(text: &str) -> Vec<u8> {
+/// The publish of a batch as frames.
+pub(crate) fn frames(text: &str) -> Vec<u8> {
     let meta = br#"{"tag":"push","content_type":"text/plain"}"#;
     let mut body = Vec::new();
     for _ in 0..BATCH_MESSAGES {

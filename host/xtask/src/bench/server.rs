@@ -21,8 +21,7 @@ impl Server {
     pub(crate) async fn start(root: &Path, data: &Path, options: &Options) -> Result<Self, String> {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?.port();
         let address = format!("127.0.0.1:{port}");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let binary = options.binary.clone().unwrap_or_else(|| target.join("release/pointsman"));
+        let binary = binary(root, options);
         let mut command = Command::new(&binary);
         command.args(["serve", "--listen", &address, "--data-dir"]).arg(data);
         for set in &options.set {
@@ -49,21 +48,9 @@ impl Server {
     pub(crate) fn upload_example(&self, name: &str) -> Result<(), String> {
         let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
         let file = scratch.path().join(format!("{name}.wasm")).display().to_string();
-        self.command(&["plugin", "example", name, "--out", &file])?;
-        self.command(&["plugin", "upload", &file, "--version", "1.0.0"])
-    }
-
-    /// Runs the binary's command line against this server.
-    fn command(&self, arguments: &[&str]) -> Result<(), String> {
-        let output = Command::new(&self.binary)
-            .args(arguments)
-            .env("POINTSMAN_URL", format!("http://{}", self.address))
-            .output()
-            .map_err(|e| e.to_string())?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(format!("pointsman {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
+        command(&self.binary, &["plugin", "example", name, "--out", &file])?;
+        let url = format!("http://{}", self.address);
+        command(&self.binary, &["plugin", "upload", &file, "--version", "1.0.0", "--url", &url]).map(drop)
     }
 
     /// Resident memory, MiB: now, and the most so far.
@@ -75,6 +62,21 @@ impl Server {
         };
         (field("VmRSS:").unwrap_or_default(), field("VmHWM:").unwrap_or_default())
     }
+}
+
+/// The binary that is measured.
+pub(crate) fn binary(root: &Path, options: &Options) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    options.binary.clone().unwrap_or_else(|| target.join("release/pointsman"))
+}
+
+/// Runs a binary's command line; answers what it prints.
+pub(crate) fn command(binary: &Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
+    let output = Command::new(binary).args(arguments).output().map_err(|e| format!("{}: {e}", binary.display()))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(format!("pointsman {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
 }
 
 impl Drop for Server {
