@@ -20,7 +20,7 @@ mod shared;
 
 /// How a host is set up.
 pub struct HostConfig {
-    /// Worker threads; one more, of low priority, runs bindings that timed out.
+    /// Worker threads; one more, of low priority, runs bindings that ran out of time or fuel.
     pub workers: usize,
     /// Where compiled code is kept; `None` compiles again at each start.
     pub cache_dir: Option<PathBuf>,

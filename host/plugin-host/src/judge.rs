@@ -197,7 +197,7 @@ fn halves(range: std::ops::Range<usize>) -> Vec<std::ops::Range<usize>> {
 fn settle<T>(bound: &Bound, verdicts: &[Verdict<T>]) {
     let mut last_failure = None;
     let mut judged = false;
-    let mut timed_out = false;
+    let mut burned_out = false;
     for verdict in verdicts {
         match verdict {
             Verdict::Answer(_) => judged = true,
@@ -207,7 +207,8 @@ fn settle<T>(bound: &Bound, verdicts: &[Verdict<T>]) {
             }
             Verdict::Stopped(failure) => {
                 bound.counters.failure(*failure);
-                timed_out |= *failure == Failure::Timeout;
+                // Either way it burned all that a call may.
+                burned_out |= matches!(failure, Failure::Timeout | Failure::Fuel);
                 last_failure = Some(*failure);
             }
         }
@@ -216,7 +217,7 @@ fn settle<T>(bound: &Bound, verdicts: &[Verdict<T>]) {
         Some(failure) if !judged => Err(failure),
         _ => Ok(()),
     });
-    if timed_out {
+    if burned_out {
         bound.slow.store(limits::PLUGIN_SLOW_CALLS, Ordering::Relaxed);
     } else if bound.slow.load(Ordering::Relaxed) > 0 {
         bound.slow.fetch_sub(1, Ordering::Relaxed);
