@@ -38,6 +38,18 @@ impl Broker {
         if message.body.len() > limits::SCHEDULE_BODY_BYTES_MAX {
             return Err(Error::MessageTooLarge { limit: limits::SCHEDULE_BODY_BYTES_MAX as u32 });
         }
+        {
+            // What could never be published is refused now, and not at every run.
+            let state = home.shard.port.state();
+            let found = state.topic(home.tenant, &topic).ok_or_else(|| Error::TopicNotFound(topic.clone()))?;
+            if message.queue.is_some_and(|queue| queue.0 >= found.queues()) {
+                let detail = format!("the topic has the queues 0 to {}", found.queues() - 1);
+                return Err(Error::invalid("/message/queue", detail));
+            }
+            if message.body.len() > found.config.max_message_bytes as usize {
+                return Err(Error::MessageTooLarge { limit: found.config.max_message_bytes });
+            }
+        }
         let invalid = |(field, detail): cron::Invalid| Error::invalid(format!("/{field}"), detail);
         let next = Timetable::parse(&cron, &timezone).map_err(invalid)?.next(home.shard.port.now());
         let next = next.ok_or_else(|| Error::invalid("/cron", "is never due"))?;

@@ -43,7 +43,11 @@ pub(crate) async fn prepare(mut cx: Cx, body: Body) -> Result<Response, Failure>
     };
     let (broker, call) = (cx.broker(), cx.call.clone());
     let (tenant, topic) = (cx.tenant().to_owned(), cx.path("topic").to_owned());
-    let prepared = detached(async move { broker.prepare(&call, &tenant, &topic, prepare).await }).await?;
+    let prepared = detached(async move {
+        let prepared = broker.prepare(&call, &tenant, &topic, prepare).await;
+        prepared.map_err(|error| if enveloped { error } else { by_header(error) })
+    })
+    .await?;
     let status = if prepared.repeated { StatusCode::OK } else { StatusCode::CREATED };
     let shown = api::Prepared { transaction: prepared.id.to_string(), state: shown_state(prepared.state) };
     let mut response = answer::json(status, &shown)?;
@@ -52,6 +56,17 @@ pub(crate) async fn prepare(mut cx: Cx, body: Body) -> Result<Response, Failure>
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// A raw message has headers where the broker speaks of the fields of the first message.
+fn by_header(error: Error) -> Error {
+    match error {
+        Error::InvalidRequest { pointer, detail } => {
+            let field = pointer.strip_prefix("/messages/0/").map(raw::header_of);
+            Error::InvalidRequest { pointer: field.unwrap_or(pointer), detail }
+        }
+        other => other,
+    }
 }
 
 /// The headers of a raw body that are about the transaction and not the message.

@@ -181,13 +181,17 @@ fn submit(
 ) -> Result<crate::batcher::Ticket, Error> {
     let mut parts: Vec<(&Job, &Placed)> = Vec::with_capacity(halves.order.len());
     let (mut bytes, mut records, mut delays) = (0, 0, Vec::new());
-    for ((job, message), delay) in halves.order.iter().zip(&halves.delays) {
+    for (at, ((job, message), delay)) in halves.order.iter().zip(&halves.delays).enumerate() {
         let (of, placed) = (&*halves.jobs[*job].0, &placed[*job][*message]);
-        if let Err(error) = &placed.spots {
-            return Err(error.clone());
+        match &placed.spots {
+            Err(Error::InvalidRequest { pointer, detail }) if pointer.starts_with('/') => {
+                return Err(Error::invalid(format!("/messages/{at}{pointer}"), detail.clone()));
+            }
+            Err(error) => return Err(error.clone()),
+            Ok(_) => {}
         }
         let spots = placed.spots().len();
-        delays.extend(delay.iter().flat_map(|delay| (records..records + spots).map(|at| (at as u16, *delay))));
+        delays.extend(delay.iter().flat_map(|delay| (records..records + spots).map(|record| (record as u16, *delay))));
         bytes += bytes_of(of, placed);
         records += spots;
         parts.push((of, placed));

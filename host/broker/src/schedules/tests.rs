@@ -178,3 +178,20 @@ async fn they_are_listed_replaced_and_deleted() {
     f.runs_after(MINUTE_MS).await;
     assert_eq!(f.count(topic), 1, "c alone: a is hourly now, b is gone");
 }
+
+#[tokio::test]
+async fn what_could_never_be_published_is_refused_at_once() {
+    let f = Fixture::new().await;
+    f.topic("t", 2).await;
+    let in_queue = |queue| {
+        let mut settings = settings("* * * * *", "x");
+        settings.message.queue = Some(QueueId(queue));
+        settings
+    };
+    assert_eq!(f.schedule("s", in_queue(1)).await, Ok(true));
+    let refused = f.schedule("s", in_queue(2)).await;
+    assert!(
+        matches!(&refused, Err(Error::InvalidRequest { pointer, .. }) if pointer == "/message/queue"),
+        "{refused:?}"
+    );
+}
