@@ -118,18 +118,17 @@ async fn an_outcome_that_nobody_heard_is_tried_again_and_a_stale_one_too() {
 async fn a_run_that_can_never_be_is_skipped_and_the_next_one_comes() {
     let f = Fixture::new().await;
     let topic = f.topic("t", 1).await;
-    let far = ScheduleSettings {
-        message: NewMessage { queue: Some(QueueId(1)), ..message("x") },
-        ..settings("* * * * *", "x")
-    };
-    f.schedule("s", far).await.unwrap();
+    f.schedule("s", settings("* * * * *", "xx")).await.unwrap();
+    let mut small = topic_config(1);
+    small.max_message_bytes = 1;
+    f.put_topic("t", small).await;
     f.runs_after(MINUTE_MS).await;
-    assert_eq!(f.count(topic), 0, "no such queue");
+    assert_eq!(f.count(topic), 0, "too large by now");
     let schedule = f.broker.get_schedule(&call(), TENANT, "s").await.unwrap();
     assert_eq!(schedule.last, Some(FIRST));
-    f.put_topic("t", topic_config(2)).await;
+    f.put_topic("t", topic_config(1)).await;
     f.runs_after(MINUTE_MS).await;
-    assert_eq!(f.shard.messages(topic, QueueId(1)).len(), 1);
+    assert_eq!(f.count(topic), 1);
 }
 
 #[tokio::test]
