@@ -19,10 +19,16 @@ const KEYS: usize = 100;
 const MESSAGES: usize = 2_000;
 const CONSUMERS: u64 = 10;
 const JSON: (&str, &str) = ("Content-Type", "application/json");
+/// One message of so many is the last that its consumer sees.
+const CRASH_EVERY: u64 = 5_000;
+/// One lease call of so many is hung up on before its answer.
+const HANG_UP_EVERY: u64 = 500;
+/// One message of so many is nacked.
+const NACK_EVERY: u64 = 50;
 /// Leases end so soon after a crash.
-const LEASE_MS: u64 = 1_000;
+const LEASE_MS: u64 = 500;
 /// An answer that took longer may hold leases that are about to run out.
-const LATE: Duration = Duration::from_millis(600);
+const LATE: Duration = Duration::from_millis(300);
 /// No consumer works longer.
 const LENGTH_MAX: Duration = Duration::from_secs(300);
 
@@ -102,7 +108,7 @@ async fn consume(address: &str, seen: &RefCell<Seen>, consumer: u64, ordering: &
         if start.elapsed() > LENGTH_MAX {
             return Err(format!("{} of {} messages settled in time", seen.borrow().settled, KEYS * MESSAGES));
         }
-        if dice().is_multiple_of(50) {
+        if dice().is_multiple_of(HANG_UP_EVERY) {
             // Hangs up before the answer.
             connection.send(&lease).await?;
             connection = Connection::open(address).await?;
@@ -122,14 +128,14 @@ async fn consume(address: &str, seen: &RefCell<Seen>, consumer: u64, ordering: &
             if ordering == "key" && !fits {
                 return Err(format!("key {key}: {n} after {before:?}"));
             }
-            let op = match dice() % 200 {
+            let op = match dice() % CRASH_EVERY {
                 0 => {
-                    // Crashes in the middle of its work: nothing of it is settled.
+                    // Crashes in the middle of its work: nothing of it is settled, and its keys wait for the leases to end.
                     seen.crashed += 1;
                     items.clear();
                     break;
                 }
-                1..=4 => "nack",
+                n if n.is_multiple_of(NACK_EVERY) => "nack",
                 _ => "ack",
             };
             items.push((receipt, op));
