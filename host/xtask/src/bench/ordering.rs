@@ -156,7 +156,8 @@ async fn consume(address: &str, seen: &RefCell<Seen>, consumer: u64, ordering: &
                     seen.latencies.push(asked.elapsed());
                 }
                 ("nack", "settled") => seen.nacked += 1,
-                (_, "lease-expired") => {}
+                // Late: it ran out, and perhaps another has settled it since.
+                (_, "lease-expired" | "already-settled") => {}
                 (op, status) => return Err(format!("{op} came to {status}")),
             }
         }
