@@ -19,6 +19,7 @@
 //! | `derived` | queues, keys and positions: made again, sealed, dropped |
 //! | `recovery` | what is there after a crash, and what may stay |
 //! | `leadership` | whether this node leads and may propose |
+//! | [`transport`] | the way to other nodes, as a port |
 //! | `core` | what these parts share |
 //! | `entry` `membership` `progress` `reply` `raft_types` `network` `config` | what openraft's generics stand for |
 //!
@@ -55,13 +56,15 @@ mod runtime;
 mod shard;
 mod snapshot;
 mod sync_times;
+pub mod transport;
 
 pub use config::ShardConfig;
 pub use error::Error;
 pub use node::{Node, NodeConfig};
+pub use pointsman_broker::ports::Role;
 pub use recovery::Recovery;
 pub use shard::Shard;
-pub use shard::metrics::{Role, ShardMetrics};
+pub use shard::metrics::ShardMetrics;
 pub use sync_times::{SYNC_BUCKETS, SyncTimes};
 
 #[cfg(test)]

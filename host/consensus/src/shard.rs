@@ -1,5 +1,6 @@
 //! One shard: its Raft group on this node.
 
+mod group;
 pub(crate) mod metrics;
 mod port;
 mod propose;

@@ -41,6 +41,10 @@ number!(
     ShardId(u16)
 );
 number!(
+    /// A node of a cluster, as `--node-id` numbers it.
+    NodeId(u32)
+);
+number!(
     /// A tenant; a counter of the metadata shard, never reused.
     TenantId(u32)
 );

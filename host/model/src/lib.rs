@@ -36,8 +36,8 @@ pub mod time;
 pub mod transaction_id;
 
 pub use ids::{
-    Attempt, BindingId, Generation, GroupId, LogIndex, LogPosition, Ordinal, PluginVersionId, QueueId, QueueOffset,
-    ShardId, TenantId, Term, TopicId,
+    Attempt, BindingId, Generation, GroupId, LogIndex, LogPosition, NodeId, Ordinal, PluginVersionId, QueueId,
+    QueueOffset, ShardId, TenantId, Term, TopicId,
 };
 pub use message_id::MessageId;
 pub use name::Name;

@@ -1,39 +1,11 @@
 //! What a shard tells of itself.
 
 use openraft::ServerState;
+use pointsman_broker::ports::Role;
 use pointsman_model::{LogIndex, LogPosition, ShardId, Term};
 
 use super::Shard;
 use crate::sync_times::SyncTimes;
-
-/// What this node is in a shard's Raft group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Replicates and does not vote.
-    Learner,
-    /// Replicates and votes.
-    Follower,
-    /// Wants to lead.
-    Candidate,
-    /// Leads.
-    Leader,
-    /// openraft does not run: stopped, failed, or the log is damaged.
-    Stopped,
-}
-
-impl Role {
-    /// Its name in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Learner => "learner",
-            Self::Follower => "follower",
-            Self::Candidate => "candidate",
-            Self::Leader => "leader",
-            Self::Stopped => "stopped",
-        }
-    }
-}
 
 /// A moment of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +64,7 @@ impl Shard {
         }
     }
 
-    fn role(&self) -> (Role, Term) {
+    pub(super) fn role(&self) -> (Role, Term) {
         use openraft::async_runtime::watch::WatchReceiver as _;
         let stored = self.core.vote.lock().load().map_or(Term(0), |vote| vote.term);
         let Some(running) = &self.running else {

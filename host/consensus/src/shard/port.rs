@@ -2,12 +2,18 @@
 //!
 //! What is large or old is read from files here, on the caller's thread; callers that must not block bring their own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
-use pointsman_broker::ports::{self, Committed, Found, Proposal, ProposeError, ReadError};
+use pointsman_broker::ports::{
+    self, BarrierError, BoxFuture, Committed, Found, Proposal, ProposeError, ReadError, ShardStatus, TransferError,
+};
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
-use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
+use pointsman_model::{
+    GroupId, LogIndex, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+};
 use pointsman_state_machine::command::DedupBy;
 use pointsman_state_machine::state::AuditRow;
 use pointsman_state_machine::state::{
@@ -83,6 +89,22 @@ impl ports::Shard for Shard {
 
     fn leadership(&self) -> Option<Term> {
         self.core.leadership.term()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.known_leader()
+    }
+
+    fn barrier(&self, within: Duration) -> BoxFuture<'_, Result<(), BarrierError>> {
+        Box::pin(self.read_index(within))
+    }
+
+    fn transfer(&self, to: NodeId, within: Duration) -> BoxFuture<'_, Result<(), TransferError>> {
+        Box::pin(self.hand_over(to, within))
+    }
+
+    fn status(&self) -> ShardStatus {
+        self.replica_status()
     }
 
     fn propose(&self, proposal: Proposal, reply: oneshot::Sender<Result<Committed, ProposeError>>) {

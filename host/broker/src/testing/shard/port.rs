@@ -1,10 +1,14 @@
 //! What the use cases call.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
-use pointsman_model::{GroupId, LogIndex, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId};
+use pointsman_model::{
+    GroupId, LogIndex, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+};
 use pointsman_state_machine::command::DedupBy;
 use pointsman_state_machine::state::{
     AuditRow, DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction,
@@ -14,7 +18,12 @@ use pointsman_state_machine::{Machine, State};
 use tokio::sync::watch;
 
 use super::{FakeShard, Reply, failed};
-use crate::ports::{Found, Proposal, ReadError, Shard};
+use crate::ports::{
+    BarrierError, BoxFuture, Found, Proposal, ReadError, Replica, Role, Shard, ShardStatus, TransferError,
+};
+
+/// The node that every fake shard is on.
+const NODE: NodeId = NodeId(1);
 
 impl Shard for FakeShard {
     fn id(&self) -> ShardId {
@@ -23,6 +32,35 @@ impl Shard for FakeShard {
 
     fn leadership(&self) -> Option<Term> {
         *self.term.read()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.leadership().map(|_| NODE)
+    }
+
+    fn barrier(&self, _within: Duration) -> BoxFuture<'_, Result<(), BarrierError>> {
+        let led = self.leadership().map(|_| ()).ok_or(BarrierError::NoLeader);
+        Box::pin(std::future::ready(led))
+    }
+
+    fn transfer(&self, to: NodeId, _within: Duration) -> BoxFuture<'_, Result<(), TransferError>> {
+        let refused = if to == NODE { Ok(()) } else { Err(TransferError::NotAVoter(to)) };
+        Box::pin(std::future::ready(refused))
+    }
+
+    fn status(&self) -> ShardStatus {
+        let applied = Some(*self.applied().borrow());
+        ShardStatus {
+            role: if self.leadership().is_some() { Role::Leader } else { Role::Follower },
+            term: self.leadership().unwrap_or_default(),
+            leader: self.leader(),
+            last: applied,
+            committed: applied,
+            applied,
+            outcome_hash: self.state().outcome_hash,
+            failure: None,
+            replicas: vec![Replica { node: NODE, incarnation: 0, votes: true, matched: applied }],
+        }
     }
 
     fn propose(&self, proposal: Proposal, reply: Reply) {
