@@ -40,6 +40,8 @@ async fn main() -> Result<()> {
         segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
         zero_ahead: true,
         open_within: Duration::from_secs(10),
+        cluster: None,
+        background: pointsman_consensus::Background::Threads,
     })
     .await?;
     println!("opened in {} ms: {:?}", start.elapsed().as_millis(), shard.recovery());

@@ -1,16 +1,34 @@
 //! How a shard is opened, and openraft's own settings.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::SnapshotPolicy;
-use pointsman_model::ShardId;
 use pointsman_model::time::SharedClock;
+use pointsman_model::{NodeId, ShardId};
 use pointsman_storage::disk::Disk;
 use pointsman_storage::identity::Identity;
 
-use crate::Error;
+use crate::transport::Transport;
+use crate::{Background, Error};
+
+/// The other nodes, and the way to them.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The way.
+    pub transport: Arc<dyn Transport>,
+    /// Every node of the cluster by its number, this one included, and its peer address.
+    pub nodes: BTreeMap<NodeId, String>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("nodes", &self.nodes).finish_non_exhaustive()
+    }
+}
 
 /// Everything a shard needs from outside.
 #[derive(Clone)]
@@ -29,16 +47,25 @@ pub struct ShardConfig {
     pub segment_bytes: u64,
     /// Zero-write the next segment instead of merely reserving it.
     pub zero_ahead: bool,
-    /// How long opening may wait until the shard is writable.
+    /// How long opening may wait until the shard of a node alone is writable.
     pub open_within: Duration,
+    /// The other nodes; `None` for a node alone, which is its shards' only voter.
+    pub cluster: Option<Cluster>,
+    /// Where blocking work is run.
+    pub background: Background,
 }
 
 impl ShardConfig {
     /// openraft's id of this node: a wiped node comes back under another.
     #[must_use]
     pub fn raft_node_id(&self) -> u64 {
-        u64::from(self.identity.node) << 32 | u64::from(self.identity.incarnation)
+        raft_node_id(NodeId(self.identity.node), self.identity.incarnation)
     }
+}
+
+/// openraft's id of a node in one of its lives.
+pub(crate) fn raft_node_id(node: NodeId, incarnation: u32) -> u64 {
+    u64::from(node.0) << 32 | u64::from(incarnation)
 }
 
 /// openraft's settings. Measured start point: a heartbeat must outlast the slowest fsync, since replies wait for it.

@@ -18,6 +18,7 @@ use pointsman_storage::state::{Read, StateStore};
 use pointsman_storage::vote::VoteFile;
 use tokio::sync::watch;
 
+use crate::background::Background;
 use crate::leadership::Leadership;
 use crate::progress::Progress;
 
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) sealing: Mutex<()>,
     /// Off only for openraft's own storage suite, which applies entries that are in no log and purges at will.
     pub(crate) strict: bool,
+    /// Where blocking work goes.
+    pub(crate) background: Background,
 }
 
 /// The parts a shard was recovered into.
@@ -61,6 +64,7 @@ pub(crate) struct Parts {
     pub(crate) machine: Machine,
     pub(crate) progress: Option<Progress>,
     pub(crate) strict: bool,
+    pub(crate) background: Background,
 }
 
 impl Core {
@@ -84,6 +88,7 @@ impl Core {
             seal_due: AtomicBool::new(true),
             sealing: Mutex::default(),
             strict: parts.strict,
+            background: parts.background,
         })
     }
 

@@ -142,8 +142,9 @@ impl Core {
         if !core.seal_due.swap(false, Ordering::Relaxed) {
             return;
         }
+        let background = core.background;
         let core = Arc::clone(core);
-        tokio::task::spawn_blocking(move || match core.seal_full_segments() {
+        background.spawn(move || match core.seal_full_segments() {
             Ok(waits) => {
                 core.seal_due.fetch_or(waits, Ordering::Relaxed);
             }

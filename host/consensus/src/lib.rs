@@ -13,12 +13,14 @@
 //! |---|---|
 //! | `shard` | [`Shard`]: opening, proposing (`propose`), the broker's port (`port`) |
 //! | `node` | [`Node`]: the shards of one data directory |
+//! | `serve` | what other nodes ask of this one |
 //! | `log_store` | the CommitLog as openraft's log storage |
 //! | `applier` | the state machine as openraft drives it |
 //! | `snapshot` | checkpoints as openraft's snapshots |
 //! | `derived` | queues, keys and positions: made again, sealed, dropped |
 //! | `recovery` | what is there after a crash, and what may stay |
 //! | `leadership` | whether this node leads and may propose |
+//! | `background` | where blocking work goes |
 //! | [`transport`] | the way to other nodes, as a port |
 //! | `core` | what these parts share |
 //! | `entry` `membership` `progress` `reply` `raft_types` `network` `config` | what openraft's generics stand for |
@@ -38,6 +40,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
 
 mod applier;
+mod background;
 mod config;
 mod core;
 mod derived;
@@ -53,12 +56,14 @@ mod raft_types;
 mod recovery;
 mod reply;
 mod runtime;
+mod serve;
 mod shard;
 mod snapshot;
 mod sync_times;
 pub mod transport;
 
-pub use config::ShardConfig;
+pub use background::Background;
+pub use config::{Cluster, ShardConfig};
 pub use error::Error;
 pub use node::{Node, NodeConfig};
 pub use pointsman_broker::ports::Role;

@@ -1,19 +1,20 @@
 //! The shards of one data directory.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_model::ShardId;
-use pointsman_model::limits;
+use futures_util::future::{join_all, try_join_all};
 use pointsman_model::time::SharedClock;
-use pointsman_storage::disk::Disk;
+use pointsman_model::{NodeId, ShardId, limits};
+use pointsman_storage::disk::{Disk, ensure_dir};
 use pointsman_storage::identity::Identity;
 
-use crate::{Error, Shard, ShardConfig};
+use crate::{Background, Cluster, Error, Shard, ShardConfig};
 
-/// The first data shard; all tenants of a node alone live there.
-const DATA: ShardId = ShardId(1);
+/// Size of a segment of the metadata shard.
+const METADATA_SEGMENT_BYTES: u64 = 16 << 20;
 /// How long a shard may take until it is writable. Replay of an unflushed state is part of it.
 const OPEN_WITHIN_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -32,8 +33,12 @@ pub struct NodeConfig {
     pub segment_bytes: u64,
     /// Write zeros to the next segment before it is needed: quicker syncs for twice the bytes.
     pub zero_ahead: bool,
-    /// How long a shard may take until it is writable.
+    /// How long a shard of a node alone may take until it is writable.
     pub open_within: Duration,
+    /// How many data shards an empty directory gets; one that is not empty keeps its own.
+    pub data_shards: u16,
+    /// The other nodes; `None` for a node alone.
+    pub cluster: Option<Cluster>,
 }
 
 impl NodeConfig {
@@ -48,63 +53,110 @@ impl NodeConfig {
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             zero_ahead: true,
             open_within: OPEN_WITHIN_DEFAULT,
+            data_shards: 1,
+            cluster: None,
         }
     }
 }
 
-/// Both shards of a node alone, each a Raft group of its own.
+/// The shards of a node, each a Raft group of its own.
 pub struct Node {
     /// Tenants' homes and cluster keys.
     pub metadata: Arc<Shard>,
-    /// Everything tenants own.
-    pub data: Arc<Shard>,
+    /// Everything tenants own, by shard number from 1.
+    pub data: Vec<Arc<Shard>>,
 }
 
 impl Node {
-    /// Opens both shards at once; see [`Shard::open`].
+    /// Opens all shards at once; see [`Shard::open`].
     ///
     /// # Errors
-    /// What opening either says.
+    /// What opening any of them says.
     pub async fn open(config: NodeConfig) -> Result<Self, Error> {
         let shards = config.dir.join("shards");
-        let io = |operation| {
-            let path = shards.clone();
-            move |source| Error::Directory { operation, path, source }
+        let last = create_directories(&config)?;
+        let shard = |shard: u16| {
+            // The metadata shard writes little: its next segment is reserved, not zeroed.
+            let (segment_bytes, zero_ahead) = match ShardId(shard) {
+                ShardId::METADATA => (METADATA_SEGMENT_BYTES, false),
+                _ => (config.segment_bytes, config.zero_ahead),
+            };
+            let opened = Shard::open(ShardConfig {
+                shard: ShardId(shard),
+                dir: shards.join(shard.to_string()),
+                identity: config.identity,
+                disk: Arc::clone(&config.disk),
+                clock: Arc::clone(&config.clock),
+                segment_bytes,
+                zero_ahead,
+                open_within: config.open_within,
+                cluster: config.cluster.clone(),
+                background: Background::Threads,
+            });
+            async move { Ok::<_, Error>(Arc::new(opened.await?)) }
         };
-        config.disk.create_dir(&shards).map_err(io("create"))?;
-        config.disk.sync_dir(&config.dir).map_err(io("sync the parent of"))?;
-        let shard = |shard: ShardId, segment_bytes, zero_ahead| ShardConfig {
-            shard,
-            dir: shards.join(shard.to_string()),
-            identity: config.identity,
-            disk: Arc::clone(&config.disk),
-            clock: Arc::clone(&config.clock),
-            segment_bytes,
-            zero_ahead,
-            open_within: config.open_within,
-        };
-        // The metadata shard writes little: its next segment is reserved, not zeroed.
-        let metadata = Shard::open(shard(ShardId::METADATA, METADATA_SEGMENT_BYTES, false));
-        let data = Shard::open(shard(DATA, config.segment_bytes, config.zero_ahead));
+        let metadata = shard(ShardId::METADATA.0);
+        let data = try_join_all((1..=last).map(shard));
         let (metadata, data) = tokio::try_join!(metadata, data)?;
-        Ok(Self { metadata: Arc::new(metadata), data: Arc::new(data) })
+        Ok(Self { metadata, data })
     }
 
     /// The shards, the metadata shard first.
-    #[must_use]
-    pub fn shards(&self) -> [&Arc<Shard>; 2] {
-        [&self.metadata, &self.data]
+    pub fn shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
+        std::iter::once(&self.metadata).chain(&self.data)
     }
 
-    /// Stops both shards; see [`Shard::shutdown`].
+    /// The shard of this number.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<&Arc<Shard>> {
+        self.shards().find(|known| known.id() == shard)
+    }
+
+    /// Makes these nodes, each in its first life, the voters of every shard that has none. May be repeated; must only
+    /// ever be done on one node of a cluster.
     ///
     /// # Errors
-    /// What either says, the first one first.
+    /// What any shard says, the first one first.
+    pub async fn initialise(&self, members: &BTreeMap<NodeId, String>) -> Result<(), Error> {
+        try_join_all(self.shards().map(|shard| shard.initialise(members))).await.map(drop)
+    }
+
+    /// Whether every shard has a membership.
+    #[must_use]
+    pub fn is_formed(&self) -> bool {
+        self.shards().all(|shard| shard.is_formed())
+    }
+
+    /// A node said hello in this life of it: where it is known in an older one, the leader swaps the two.
+    pub fn saw(&self, node: NodeId, incarnation: u32) {
+        self.shards().for_each(|shard| shard.saw(node, incarnation));
+    }
+
+    /// Hands every shard led here over to another node. Returns whether none is led here any more.
+    pub async fn hand_over_all(&self, within: Duration) -> bool {
+        join_all(self.shards().map(|shard| shard.hand_over_to_any(within))).await.into_iter().all(|done| done)
+    }
+
+    /// Stops all shards; see [`Shard::shutdown`].
+    ///
+    /// # Errors
+    /// What any says, the first one first.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        let (metadata, data) = tokio::join!(self.metadata.shutdown(), self.data.shutdown());
-        metadata.and(data)
+        join_all(self.shards().map(|shard| shard.shutdown())).await.into_iter().collect()
     }
 }
 
-/// Size of a segment of the metadata shard.
-const METADATA_SEGMENT_BYTES: u64 = 16 << 20;
+/// Makes the shards' directories, the last one first and durably: a crash in between leaves their number as it was
+/// meant. Returns the last data shard.
+fn create_directories(config: &NodeConfig) -> Result<u16, Error> {
+    let (disk, shards) = (&*config.disk, config.dir.join("shards"));
+    ensure_dir(disk, &shards)?;
+    let listed =
+        disk.list(&shards).map_err(|source| Error::Directory { operation: "list", path: shards.clone(), source })?;
+    let found = listed.iter().filter_map(|name| name.parse::<u16>().ok()).max().filter(|last| *last > 0);
+    let last = found.unwrap_or(config.data_shards.max(1));
+    for shard in (0..=last).rev() {
+        ensure_dir(disk, &shards.join(shard.to_string()))?;
+    }
+    Ok(last)
+}

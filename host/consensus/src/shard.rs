@@ -6,21 +6,22 @@ mod port;
 mod propose;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use pointsman_broker::ports::ProposeError;
-use pointsman_model::ShardId;
 use pointsman_model::time::{SharedClock, Timestamp};
+use pointsman_model::{NodeId, ShardId};
 use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::applier::Applier;
-use crate::config::{ShardConfig, raft_config};
+use crate::config::{ShardConfig, raft_config, raft_node_id};
 use crate::core::Core;
 use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::NoPeers;
-use crate::raft_types::{RaftNode, Types};
+use crate::raft_types::{RaftNode, RaftNodeId, Types};
 use crate::recovery::{Recovery, recover};
 use crate::sync_times::TimedDisk;
 use propose::Proposer;
@@ -32,10 +33,13 @@ pub struct Shard {
     id: ShardId,
     pub(crate) core: Arc<Core>,
     clock: SharedClock,
-    disk: Arc<TimedDisk>,
+    /// Measures syncs; the simulation has none.
+    disk: Option<Arc<TimedDisk>>,
     recovery: Recovery,
-    /// `None` while the log is damaged: then the shard serves what it can read and takes nothing.
-    running: Option<Running>,
+    /// The newest life of each node that said hello.
+    seen: Mutex<BTreeMap<NodeId, u32>>,
+    /// Empty while the log is damaged: then the shard serves what it can read and takes nothing.
+    running: OnceLock<Running>,
 }
 
 struct Running {
@@ -52,7 +56,8 @@ impl Drop for Running {
 }
 
 impl Shard {
-    /// Opens a shard and waits until this node leads it and has applied all that is committed.
+    /// Opens a shard: recovers it from its directory and starts it. A node alone waits until it leads and has applied
+    /// all that is committed; a node of a cluster waits for nobody.
     ///
     /// Must be called on a multi-threaded runtime; openraft's tasks and `apply` run there, and `apply` may block for as
     /// long as a flush of the state takes. A damaged log is no error: the shard then only reads, and says so.
@@ -66,9 +71,45 @@ impl Shard {
         let (core, recovery) = tokio::task::spawn_blocking(move || recover(&recovering))
             .await
             .map_err(|error| Error::Raft(error.to_string()))??;
-        let running = if recovery.damages.is_empty() { Some(Running::start(&config, &core).await?) } else { None };
         report(shard, &recovery);
-        Ok(Self { id: shard, core, clock: config.clock, disk, recovery, running })
+        Ok(Self { disk: Some(disk), ..Self::start(config, core, recovery).await? })
+    }
+
+    /// Starts openraft on the parts of a recovered shard; on a damaged log it is not started.
+    ///
+    /// # Errors
+    /// openraft refuses what it was given; [`Error::NoLeader`] on a node alone.
+    pub(crate) async fn start(config: ShardConfig, core: Arc<Core>, recovery: Recovery) -> Result<Self, Error> {
+        let running = OnceLock::new();
+        if recovery.damages.is_empty() {
+            running.get_or_init({
+                let started = Running::start(&config, &core).await?;
+                || started
+            });
+        }
+        Ok(Self { id: config.shard, core, clock: config.clock, disk: None, recovery, seen: Mutex::default(), running })
+    }
+
+    /// Makes these nodes, each in its first life, the first voters. For a shard that has a membership this does nothing.
+    ///
+    /// # Errors
+    /// openraft stopped, or does not know this node among them; the log is damaged.
+    pub async fn initialise(&self, members: &BTreeMap<NodeId, String>) -> Result<(), Error> {
+        let running = self.running.get().ok_or_else(|| Error::Raft(self.failure().unwrap_or_default()))?;
+        let member = |(node, addr): (&NodeId, &String)| (raft_node_id(*node, 0), RaftNode { addr: addr.clone() });
+        running.initialise(members.iter().map(member).collect()).await
+    }
+
+    /// Whether the log holds a membership, or anything else.
+    #[must_use]
+    pub fn is_formed(&self) -> bool {
+        self.core.log.last().is_some() || self.core.log.purged().is_some()
+    }
+
+    /// Which shard it is.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
     }
 
     /// What opening found and did.
@@ -91,7 +132,7 @@ impl Shard {
     /// # Errors
     /// A failed write or sync.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        if let Some(running) = &self.running {
+        if let Some(running) = self.running.get() {
             running.raft.shutdown().await.map_err(|error| Error::Raft(error.to_string()))?;
         }
         let core = Arc::clone(&self.core);
@@ -101,18 +142,19 @@ impl Shard {
             Ok(())
         };
         if self.recovery.damages.is_empty() {
-            tokio::task::spawn_blocking(flush).await.map_err(|error| Error::Raft(error.to_string()))??;
+            let flushed = self.core.background.run(flush).await;
+            flushed.ok_or_else(|| Error::Raft("the last flush panicked".to_owned()))??;
         }
         Ok(())
     }
 
     fn proposer(&self) -> Result<&Proposer, ProposeError> {
         let refusal = || ProposeError::StorageFailed(self.failure().unwrap_or_default());
-        self.running.as_ref().map(|running| &running.proposer).ok_or_else(refusal)
+        self.running.get().map(|running| &running.proposer).ok_or_else(refusal)
     }
 
     fn stamp_now(&self) -> Timestamp {
-        self.running.as_ref().map_or_else(|| self.clock.wall(), |running| running.proposer.now())
+        self.running.get().map_or_else(|| self.clock.wall(), |running| running.proposer.now())
     }
 }
 
@@ -126,18 +168,24 @@ impl Running {
         let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
         let running = Self { raft, proposer, follower };
-        running.lead(id, config, core).await?;
+        if config.cluster.is_none() {
+            running.lead(id, config, core).await?;
+        }
         Ok(running)
+    }
+
+    async fn initialise(&self, members: BTreeMap<RaftNodeId, RaftNode>) -> Result<(), Error> {
+        let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
+        if !self.raft.is_initialized().await.map_err(|error| stopped(&error))? {
+            self.raft.initialize(members).await.map_err(|error| stopped(&error))?;
+        }
+        Ok(())
     }
 
     /// Makes this node, the only voter, the leader; no timeout has to pass first.
     async fn lead(&self, id: u64, config: &ShardConfig, core: &Core) -> Result<(), Error> {
-        let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
-        if !self.raft.is_initialized().await.map_err(|error| stopped(&error))? {
-            let members = BTreeMap::from([(id, RaftNode::default())]);
-            self.raft.initialize(members).await.map_err(|error| stopped(&error))?;
-        }
-        self.raft.trigger().elect(false).await.map_err(|error| stopped(&error))?;
+        self.initialise(BTreeMap::from([(id, RaftNode::default())])).await?;
+        self.raft.trigger().elect(false).await.map_err(|error| Error::Raft(error.to_string()))?;
         match tokio::time::timeout(config.open_within, core.leadership.wait()).await {
             Ok(Some(_)) => Ok(()),
             Ok(None) => Err(Error::Raft(core.failure().unwrap_or_default())),

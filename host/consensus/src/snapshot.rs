@@ -47,8 +47,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Checkpoint>, io::Error> {
         let core = Arc::clone(&self.0);
-        let built = tokio::task::spawn_blocking(move || core.export()).await.map_err(io::Error::other)?;
-        Ok(built?)
+        let background = core.background;
+        let built = background.run(move || core.export()).await;
+        Ok(built.ok_or_else(|| io::Error::other("the build of a checkpoint panicked"))??)
     }
 }
 

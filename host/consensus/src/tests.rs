@@ -42,6 +42,8 @@ fn config(dir: &Path) -> ShardConfig {
         segment_bytes: 64 << 10,
         zero_ahead: false,
         open_within: Duration::from_secs(20),
+        cluster: None,
+        background: crate::Background::Threads,
     }
 }
 

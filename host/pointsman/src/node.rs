@@ -87,14 +87,14 @@ impl Node {
                 operator_token,
             },
             Arc::clone(&shards.metadata) as _,
-            vec![Arc::clone(&shards.data) as _],
+            shards.data.iter().map(|shard| Arc::clone(shard) as _).collect(),
             Arc::new(SandboxJudges::new(Arc::clone(&sandbox))),
             Arc::new(OutsideClient::new(settings.check_back_allow_private)),
             clock,
         );
         if let Err(error) = broker.bootstrap().await {
             // A damaged log is read and reported, and the node says that it is not ready; all else refuses the start.
-            match shards.shards().into_iter().find_map(|shard| shard.failure()) {
+            match shards.shards().find_map(|shard| shard.failure()) {
                 Some(failure) => tracing::error!(%failure, "the node takes no writes"),
                 None => return Err(error.into()),
             }
@@ -173,7 +173,7 @@ fn api_config(
             let failure = shard.failure();
             Check { name: format!("storage-{}", shard.metrics().shard), ok: failure.is_none(), detail: failure }
         };
-        checked.shards().into_iter().map(check).collect()
+        checked.shards().map(check).collect()
     });
     ApiConfig {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use pointsman_broker::ports::{BarrierError, Replica, ShardStatus, TransferError};
+use pointsman_broker::ports::{BarrierError, Replica, Role, ShardStatus, TransferError};
 use pointsman_model::{LogIndex, NodeId};
 
 use super::Shard;
@@ -22,13 +22,13 @@ pub(crate) fn incarnation_of(id: RaftNodeId) -> u32 {
 
 impl Shard {
     pub(super) fn known_leader(&self) -> Option<NodeId> {
-        let metrics = self.running.as_ref()?.raft.server_metrics();
+        let metrics = self.running.get()?.raft.server_metrics();
         let leader = metrics.borrow_watched().current_leader;
         leader.map(node_of)
     }
 
     pub(super) async fn read_index(&self, within: Duration) -> Result<(), BarrierError> {
-        let running = self.running.as_ref().ok_or(BarrierError::NoLeader)?;
+        let running = self.running.get().ok_or(BarrierError::NoLeader)?;
         match tokio::time::timeout(within, running.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(BarrierError::NoLeader),
@@ -40,6 +40,26 @@ impl Shard {
             Some(leader) if leader == to => Ok(()),
             Some(_) => Err(TransferError::NotAVoter(to)),
             None => Err(TransferError::NotLeader),
+        }
+    }
+
+    /// A node said hello in this life of it.
+    pub(crate) fn saw(&self, node: NodeId, incarnation: u32) {
+        let mut seen = self.seen.lock();
+        let known = seen.entry(node).or_insert(incarnation);
+        *known = incarnation.max(*known);
+    }
+
+    /// Hands leadership over to the voter that is furthest, if this node leads. Returns whether it leads no more.
+    pub(crate) async fn hand_over_to_any(&self, within: Duration) -> bool {
+        let status = self.replica_status();
+        if status.role != Role::Leader {
+            return true;
+        }
+        let others = status.replicas.iter().filter(|replica| replica.votes && Some(replica.node) != status.leader);
+        match others.max_by_key(|replica| replica.matched) {
+            Some(replica) => self.hand_over(replica.node, within).await.is_ok(),
+            None => false,
         }
     }
 

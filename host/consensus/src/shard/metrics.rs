@@ -60,14 +60,14 @@ impl Shard {
             segments_sealed: segments.iter().filter(|segment| segment.sealed).count(),
             damages: self.recovery.damages.len(),
             failure: self.failure(),
-            syncs: self.disk.times(),
+            syncs: self.disk.as_ref().map(|disk| disk.times()).unwrap_or_default(),
         }
     }
 
     pub(super) fn role(&self) -> (Role, Term) {
         use openraft::async_runtime::watch::WatchReceiver as _;
         let stored = self.core.vote.lock().load().map_or(Term(0), |vote| vote.term);
-        let Some(running) = &self.running else {
+        let Some(running) = self.running.get() else {
             return (Role::Stopped, stored);
         };
         let metrics = running.raft.server_metrics();

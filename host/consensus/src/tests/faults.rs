@@ -268,8 +268,8 @@ fn a_node_opens_both_shards_and_again() {
                 assert_eq!(shard.id(), ShardId(n));
                 commit(shard, setup()).await;
             }
-            assert!(node.data.leadership() > Some(last));
-            last = node.data.leadership().unwrap();
+            assert!(node.data[0].leadership() > Some(last));
+            last = node.data[0].leadership().unwrap();
             node.shutdown().await.unwrap();
         });
         runtime.shutdown_timeout(Duration::from_secs(5));

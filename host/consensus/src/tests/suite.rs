@@ -51,6 +51,7 @@ impl StoreBuilder<Types, LogStore, Applier, TempDir> for Stores {
             machine,
             progress: None,
             strict: false,
+            background: crate::Background::Threads,
         });
         Ok((dir, LogStore::new(Arc::clone(&core)), Applier::new(core)))
     }

@@ -24,7 +24,7 @@ pub(crate) fn write_duplicates(duplicates: u64, text: &mut String) {
 
 /// Appends the families of a node's shards.
 pub(crate) fn write(node: &Node, text: &mut String) {
-    let shards: Vec<ShardMetrics> = node.shards().into_iter().map(|shard| shard.metrics()).collect();
+    let shards: Vec<ShardMetrics> = node.shards().map(|shard| shard.metrics()).collect();
     families(&shards, text);
 }
 
