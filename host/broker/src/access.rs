@@ -4,8 +4,6 @@
 //! ([`Broker::authorize`]), for what is known only then (the topic of a message), and because a token may be revoked
 //! meanwhile. The order is the contract's: token, tenant, scope.
 
-use std::time::Instant;
-
 use pointsman_model::Scope;
 
 use crate::batcher::past_deadline;
@@ -121,7 +119,7 @@ impl Broker {
         if self.inner.stop.is_cancelled() {
             return Err(Error::Draining);
         }
-        if call.deadline <= Instant::now() {
+        if call.deadline <= crate::call::now() {
             return Err(past_deadline());
         }
         Ok(())

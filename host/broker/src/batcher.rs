@@ -252,7 +252,7 @@ impl Batcher {
     /// Proposes the open entry, without the requests whose deadline has passed.
     fn propose(self: &Arc<Self>, queue: &mut Queue) {
         let mut entry = queue.open.take();
-        for late in entry.drop_late(Instant::now()) {
+        for late in entry.drop_late(crate::call::now()) {
             queue.give_room_back(&late);
             // Whoever withdrew it hears it twice and listens once.
             let _ = late.reply.send(Err(past_deadline()));
@@ -311,7 +311,7 @@ impl Queue {
         if let Some(last) = self.last_tenant.replace(tenant)
             && last != tenant
         {
-            self.shared_until = Some(Instant::now() + SHARED_FOR);
+            self.shared_until = Some(crate::call::now() + SHARED_FOR);
         }
     }
 
@@ -320,7 +320,7 @@ impl Queue {
         if self.entries < ENTRIES_PIPELINED_MAX || self.proposed_bytes < PROPOSED_BYTES_SHARED_MAX {
             return true;
         }
-        if self.shared_until.is_some_and(|until| until <= Instant::now()) {
+        if self.shared_until.is_some_and(|until| until <= crate::call::now()) {
             self.shared_until = None;
         }
         self.shared_until.is_none() && self.proposed_bytes < PROPOSED_BYTES_MAX

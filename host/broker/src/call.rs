@@ -42,6 +42,11 @@ pub struct Call {
     pub request_id: String,
 }
 
+/// The present moment as deadlines know it: tokio's, so that a simulation may let hours pass at once.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 impl Principal {
     /// True if it may do everything, in all tenants.
     #[must_use]

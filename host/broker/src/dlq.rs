@@ -121,7 +121,7 @@ impl ShardRuntime {
             let Some(term) = self.port.leadership() else { return };
             let head = DeadLetterChange { group: group.0, letters, op: DeadLetterOp::Expire };
             let header = Header { kind: kind::DEAD_LETTER_CHANGE, tenant, ..Header::default() };
-            let deadline = Instant::now() + DEADLINE;
+            let deadline = crate::call::now() + DEADLINE;
             let request = Request { tenant, term, deadline, ack: Durability::Quorum };
             let submitted = self.parts.batcher.submit(request, 0, |writer| writer.write(&header, &head, &[]));
             if let Err(error) = submitted {

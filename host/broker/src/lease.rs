@@ -126,7 +126,7 @@ impl Broker {
         if is_filtered(&home, group) {
             self.check_fuel(&home)?;
         }
-        let leases = self.group(tenant, group)?.1.lease(&wanted, Instant::now() + wait).await;
+        let leases = self.group(tenant, group)?.1.lease(&wanted, crate::call::now() + wait).await;
         // It may be deleted while the call waits.
         leases.map_err(|error| match error {
             Error::GroupNotFound(_) => Error::GroupNotFound(group.into()),
@@ -226,7 +226,7 @@ impl GroupRuntime {
                 Step::Paused => return Ok(Vec::new()),
                 Step::Nothing { wake_in } => wake_in,
             };
-            let now = Instant::now();
+            let now = crate::call::now();
             if now >= until {
                 return if had_room {
                     Ok(Vec::new())

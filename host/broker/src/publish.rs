@@ -161,7 +161,7 @@ impl Broker {
     ) -> Result<Vec<Result<PublishReceipt, Error>>, Error> {
         let mut results = Results::new(job);
         for _ in 0..=limits::STALE_RETRIES_MAX {
-            if Instant::now() >= job.deadline {
+            if crate::call::now() >= job.deadline {
                 return Err(past_deadline());
             }
             let decided = runtime.decide(job, results.pending()).await?;

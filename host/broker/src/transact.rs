@@ -11,7 +11,7 @@ pub(crate) mod checks;
 mod producers;
 mod resolve;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pointsman_model::{LogIndex, MessageId, Name, Ordinal, QueueId, Timestamp, TransactionId, limits};
 use pointsman_state_machine::command::{ResolvedBy, TransactionVerdict};
@@ -135,7 +135,7 @@ impl Broker {
     ) -> Result<Vec<ProducerCheck>, Error> {
         let home = self.authorize(call, tenant, Action::PublishSome)?;
         check("max_checks", max.into(), 1, limits::CHECKS_AT_ONCE_MAX as u64)?;
-        let until = Instant::now() + wait;
+        let until = crate::call::now() + wait;
         let group = home.shard.parts.checks.producers().group(home.tenant, producer_group);
         loop {
             let heard = group.notified();

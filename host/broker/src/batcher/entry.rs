@@ -153,7 +153,7 @@ impl OpenEntry {
         let found = self.waiters.iter_mut().find(|waiter| waiter.ticket == ticket);
         // The proposal comes after now and leaves out what is late.
         found.is_some_and(|waiter| {
-            waiter.deadline = waiter.deadline.min(Instant::now());
+            waiter.deadline = waiter.deadline.min(crate::call::now());
             true
         })
     }

@@ -1,6 +1,6 @@
 //! Tenants: the metadata shard gives id and home, then the home shard puts the tenant. Any node finishes a half-done one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pointsman_model::Name;
 use pointsman_state_machine::State;
@@ -29,7 +29,7 @@ impl Broker {
     pub async fn bootstrap(&self) -> Result<(), Error> {
         let call = Call {
             principal: Principal::Node,
-            deadline: Instant::now() + BOOTSTRAP_DEADLINE,
+            deadline: crate::call::now() + BOOTSTRAP_DEADLINE,
             request_id: "bootstrap".into(),
         };
         let metadata = &self.inner.metadata;

@@ -154,7 +154,7 @@ impl GroupRuntime {
         let group = Arc::clone(self);
         self.parts.tasks.spawn(async move {
             let mut endings = endings;
-            if let Err(error) = group.end(&mut endings, Instant::now() + DEADLINE).await {
+            if let Err(error) = group.end(&mut endings, crate::call::now() + DEADLINE).await {
                 tracing::debug!(group.id = %group.id, %error, "leases that ran out are tried again");
             }
         });

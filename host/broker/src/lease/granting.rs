@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Instant;
 
 use pointsman_model::record::{Header, Record, kind};
 use pointsman_model::{QueueOffset, TenantId, Term, Timestamp, limits};
@@ -121,7 +120,7 @@ impl GroupRuntime {
 
     /// Writes a grant, and notes what came of it.
     async fn write_grant(self: Arc<Self>, draft: Draft) -> Result<Handover, Error> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = crate::call::now() + DEADLINE;
         let head = Grant {
             group: self.id.0,
             until: draft.expires.0,

@@ -69,7 +69,7 @@ impl Broker {
             return Ok(prepared(&home, found.place, found.state, true));
         }
         for _ in 0..=limits::STALE_RETRIES_MAX {
-            if Instant::now() >= call.deadline {
+            if crate::call::now() >= call.deadline {
                 return Err(past_deadline());
             }
             let answer = self.submit_halves(call, &home, &halves).await?;

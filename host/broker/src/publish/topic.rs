@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Instant;
+
 
 use parking_lot::Mutex;
 use pointsman_model::{Generation, Term, TopicId, limits};
@@ -155,7 +155,7 @@ impl TopicRuntime {
 
     /// Judges some items and submits them in order.
     async fn judge(&self, items: Vec<Item>) {
-        let now = Instant::now();
+        let now = crate::call::now();
         let (late, items): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.job.deadline <= now);
         for item in late {
             let _ = item.reply.send(Err(past_deadline()));

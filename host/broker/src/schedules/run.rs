@@ -4,7 +4,7 @@
 //! the node was down, happens once too: the next is the first after now.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pointsman_model::record::kind;
 use pointsman_model::{Timestamp, limits};
@@ -80,7 +80,7 @@ impl Broker {
 
 /// The broker's own call.
 fn internal() -> Call {
-    let deadline = Instant::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
+    let deadline = crate::call::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
     Call { principal: Principal::Operator, deadline, request_id: "schedule".into() }
 }
 

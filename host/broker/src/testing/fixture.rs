@@ -1,7 +1,7 @@
 //! A broker over fakes, and short words for what tests do with it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use pointsman_model::message::NewMessage;
@@ -44,7 +44,7 @@ pub fn call() -> Call {
 /// A call with so much time left.
 #[must_use]
 pub fn call_within(time: Duration) -> Call {
-    Call { principal: Principal::Operator, deadline: Instant::now() + time, request_id: "test".into() }
+    Call { principal: Principal::Operator, deadline: crate::call::now() + time, request_id: "test".into() }
 }
 
 /// A message with this payload.

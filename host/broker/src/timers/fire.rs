@@ -115,7 +115,7 @@ fn submit(
     if records.is_empty() {
         return Ok(None);
     }
-    let deadline = Instant::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
+    let deadline = crate::call::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
     let request = Request { tenant, term, deadline, ack: Durability::Quorum };
     let bytes = records.iter().map(|(_, _, body)| body.len()).sum();
     let ticket = parts.batcher.submit(request, bytes, |writer| {

@@ -3,7 +3,7 @@
 //! The plugin does no I/O. It may name a request; the host makes it, within the binding's allow-list, and the plugin
 //! judges the response. Whatever goes wrong is no verdict: nothing commits by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pointsman_model::judge::{CheckAnswer, CheckResponse, Half, Verdict};
 use pointsman_model::record::{Header, kind};
@@ -69,7 +69,7 @@ async fn carry_out(parts: &ShardParts, question: &Question, answer: Answer) -> R
         }
     };
     let says = Says { verdict, by: ResolvedBy::Plugin(answer.judged) };
-    let deadline = Instant::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
+    let deadline = crate::call::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
     resolve(parts, question.tenant, question.transaction.id(), says, deadline).await
 }
 
@@ -79,7 +79,7 @@ async fn wait(parts: &ShardParts, question: &Question, after_ms: u64) -> Result<
     let wait_ms = after_ms.clamp(1, limits::CHECK_INTERVAL_MS_MAX);
     let checked = TransactionChecked { transaction: question.transaction.id(), attempt, wait_ms };
     let term = parts.port.leadership().ok_or(Error::NoLeader)?;
-    let deadline = Instant::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
+    let deadline = crate::call::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
     let request = Request { tenant, term, deadline, ack: Durability::Quorum };
     let header = Header { kind: kind::TRANSACTION_CHECKED, tenant, ..Header::default() };
     let ticket = parts.batcher.submit(request, 0, |writer| writer.write(&header, &checked, &[]))?;

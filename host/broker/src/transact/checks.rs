@@ -91,7 +91,7 @@ impl Checks {
                 tenants.entry(due.tenant).or_default().push((due.transaction, place.flatten()));
             }
         }
-        let deadline = Instant::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
+        let deadline = crate::call::now() + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
         let mut tickets = Vec::with_capacity(tenants.len());
         for (tenant, due) in tenants {
             match submit(parts, term, tenant, &due, deadline) {

@@ -49,7 +49,7 @@ pub(super) async fn resolve(
     deadline: Instant,
 ) -> Result<Resolved, Error> {
     for _ in 0..=limits::STALE_RETRIES_MAX {
-        if Instant::now() >= deadline {
+        if crate::call::now() >= deadline {
             return Err(past_deadline());
         }
         let term = parts.port.leadership().ok_or(Error::NoLeader)?;
