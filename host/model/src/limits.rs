@@ -348,6 +348,55 @@ pub const STALE_RETRIES_MAX: u32 = 3;
 /// Slewing of stamps towards the wall clock, ms per second.
 pub const STAMP_SLEW_MS_PER_S: u64 = 5;
 
+/// Body of a frame between nodes at most: the longest log frame and what is said around it.
+pub const PEER_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + (1 << 20);
+/// Body of a frame on the control connection at most.
+pub const PEER_CONTROL_BYTES_MAX: usize = 1 << 20;
+/// A node's hello at most.
+pub const PEER_HELLO_BYTES_MAX: usize = 8 << 10;
+/// What formation may say in a hello.
+pub const PEER_NOTE_BYTES_MAX: usize = 4 << 10;
+/// A refusal's words at most.
+pub const PEER_REFUSAL_BYTES_MAX: usize = 1 << 10;
+/// Time for everything before the end of the hello, TLS included.
+pub const PEER_HELLO_MS: u64 = 5_000;
+/// How long one attempt to connect may take.
+pub const PEER_CONNECT_MS: u64 = 2_000;
+/// Connections that have not said hello yet.
+pub const PEER_STRANGERS_MAX: usize = 64;
+/// Pause before the first new attempt to connect; doubles.
+pub const PEER_BACKOFF_MS_MIN: u64 = 50;
+/// Longest pause between two attempts to connect.
+pub const PEER_BACKOFF_MS_MAX: u64 = 1_000;
+/// How often a connection is pinged.
+pub const PEER_PING_MS: u64 = 1_000;
+/// Silence, or a write that does not get on, after which a connection is closed.
+pub const PEER_SILENCE_MS: u64 = 5_000;
+/// Time for what is queued to leave when a connection is closed by its owner.
+pub const PEER_LINGER_MS: u64 = 500;
+/// Calls in flight of one connection.
+pub const PEER_CALLS_MAX: usize = 1_024;
+/// Forwarded requests of one connection.
+pub const PEER_FORWARDS_MAX: usize = 8_192;
+/// Head of a forwarded request or of its answer at most.
+pub const PEER_HEAD_BYTES_MAX: usize = 128 << 10;
+/// Bytes of a forwarded body on their way, each direction.
+pub const PEER_CREDIT_BYTES: usize = 256 << 10;
+/// Piece of a forwarded body in one frame.
+pub const PEER_CHUNK_BYTES_MAX: usize = 64 << 10;
+/// What a piece of a forwarded body counts at least.
+pub const PEER_CHUNK_COST_BYTES_MIN: usize = 256;
+/// Replication streams of one connection.
+pub const PEER_STREAMS_MAX: usize = 256;
+/// Unanswered requests of a replication stream.
+pub const PEER_STREAM_FRAMES_MAX: usize = 64;
+/// Bytes of them, unless it is one.
+pub const PEER_STREAM_BYTES_MAX: usize = 8 << 20;
+/// Queued bytes of a connection above which streams and bodies wait.
+pub const PEER_QUEUE_BYTES: usize = 1 << 20;
+/// Queued frames of a connection above which it is closed.
+pub const PEER_QUEUE_FRAMES_MAX: usize = 64 << 10;
+
 const _: () = assert!(INFLIGHT_MAX as u64 <= HELD_MAX && HELD_MAX <= RETRY_SET_MAX);
 const _: () = assert!(MESSAGE_BYTES_DEFAULT <= MESSAGE_BYTES_CAP);
 const _: () = assert!(MESSAGE_BYTES_CAP as usize <= ENTRY_BYTES_MAX);
@@ -360,3 +409,8 @@ const _: () = assert!(ENTRY_RECORDS_MAX <= u16::MAX as usize);
 const _: () = assert!(SEGMENT_BYTES_FLOOR <= SEGMENT_BYTES_MIN && SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT);
 const _: () = assert!(LEASE_MS_MIN <= LEASE_MS_DEFAULT && LEASE_MS_DEFAULT <= LEASE_MS_MAX);
 const _: () = assert!(PUBLISH_BODY_BYTES_MAX > BATCH_BYTES_MAX);
+const _: () = assert!(PEER_NOTE_BYTES_MAX < PEER_HELLO_BYTES_MAX && PEER_HELLO_BYTES_MAX < PEER_CONTROL_BYTES_MAX);
+const _: () = assert!(PEER_FRAME_BYTES_MAX > FRAME_BYTES_MAX && PEER_FRAME_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(PEER_CHUNK_COST_BYTES_MIN <= PEER_CHUNK_BYTES_MAX && PEER_CHUNK_BYTES_MAX < PEER_CREDIT_BYTES);
+const _: () = assert!(PEER_HEAD_BYTES_MAX <= PEER_FRAME_BYTES_MAX);
+const _: () = assert!(PEER_PING_MS * 2 < PEER_SILENCE_MS && PEER_BACKOFF_MS_MIN <= PEER_BACKOFF_MS_MAX);
