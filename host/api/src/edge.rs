@@ -12,13 +12,11 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use pointsman_api_types::Code;
 use pointsman_broker::Error;
+use pointsman_model::limits;
 
 use crate::context::{self, Admitted};
 use crate::failure::Failure;
 use crate::{App, access, compress, headers, origin, routes, ticket};
-
-/// Characters of a request id that a client sends.
-const REQUEST_ID_CHARS_MAX: usize = 64;
 
 /// Runs a request.
 pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -117,7 +115,7 @@ fn request_id(headers: &HeaderMap) -> Result<String, Failure> {
     let mut values = headers.get_all(headers::REQUEST_ID).iter();
     let Some(value) = values.next() else { return Ok(fresh_request_id()) };
     let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
-    if values.next().is_some() || !visible || !(1..=REQUEST_ID_CHARS_MAX).contains(&value.len()) {
+    if values.next().is_some() || !visible || !(1..=limits::REQUEST_ID_CHARS_MAX).contains(&value.len()) {
         return Err(Failure::invalid("Pm-Request-Id", "1 to 64 visible ASCII characters, once"));
     }
     Ok(String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -145,6 +143,18 @@ fn rendered(mut response: Response, request_id: &str, app: &App) -> Response {
     };
     app.metrics.refused(failure.code());
     failure.render(request_id)
+}
+
+/// An answer that no request of a client's own went through: with an id, and problems rendered.
+pub(crate) fn plain(mut response: Response) -> Response {
+    let request_id = fresh_request_id();
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        response = failure.render(&request_id);
+    }
+    if let Ok(id) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert(headers::REQUEST_ID, id);
+    }
+    response
 }
 
 /// Any path that no route has.

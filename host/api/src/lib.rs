@@ -27,6 +27,8 @@ mod cursor;
 mod detached;
 mod edge;
 mod failure;
+mod forming;
+mod forward;
 mod headers;
 mod json;
 mod message_json;
@@ -44,8 +46,11 @@ use std::sync::Arc;
 use axum::Router;
 use pointsman_api_types::node::Check;
 use pointsman_broker::Broker;
+use pointsman_model::NodeId;
 use tokio_util::sync::CancellationToken;
 
+pub use forming::forming;
+pub use forward::{BodyLost, ClusterPorts, ClusterView, Forward, ForwardBody, ForwardError, Forwarded, NodeView};
 pub use serve::{Error, ServeConfig, ServerStats, bind, serve};
 
 /// Writes metric families in OpenMetrics text, without the end mark.
@@ -72,6 +77,8 @@ pub struct ApiConfig {
     pub metrics: Vec<MetricsSource>,
     /// Checks of other crates.
     pub ready: Vec<ReadyChecks>,
+    /// The other nodes; `None` for a node alone.
+    pub cluster: Option<ClusterPorts>,
 }
 
 impl Default for ApiConfig {
@@ -85,6 +92,7 @@ impl Default for ApiConfig {
             stats: Arc::default(),
             metrics: Vec::new(),
             ready: Vec::new(),
+            cluster: None,
         }
     }
 }
@@ -97,10 +105,38 @@ pub(crate) struct App {
     pub(crate) bodies: body::Budget,
 }
 
-/// All routes of the contract that are built.
+/// The API of one node: its public router, and the one that requests of other nodes enter.
+#[derive(Clone)]
+pub struct Api {
+    public: Router,
+    inner: Router,
+}
+
+impl Api {
+    /// The API over a broker.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, config: ApiConfig) -> Self {
+        let app = App { broker, config, metrics: metrics::Metrics::new(), bodies: body::Budget::default() };
+        let app = Arc::new(app);
+        Self { public: routes::router(Arc::clone(&app)), inner: routes::inner(app) }
+    }
+
+    /// What clients reach: [`serve`](serve::serve) runs it.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        self.public.clone()
+    }
+
+    /// Serves a request that another node took and this one is to answer. Dropping the future, or the body of the answer,
+    /// ends what was begun as if a client had hung up.
+    pub async fn serve_forwarded(&self, from: NodeId, request: Forwarded) -> Forwarded {
+        forward::serve(self.inner.clone(), from, request).await
+    }
+}
+
+/// The public router of a node alone.
 pub fn router(broker: Arc<Broker>, config: ApiConfig) -> Router {
-    let app = App { broker, config, metrics: metrics::Metrics::new(), bodies: body::Budget::default() };
-    routes::router(Arc::new(app))
+    Api::new(broker, config).router()
 }
 
 #[cfg(test)]

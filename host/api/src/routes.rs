@@ -36,7 +36,7 @@ use crate::body::{self, Cap};
 use crate::context::Cx;
 pub(crate) use crate::detached::detached;
 use crate::failure::Failure;
-use crate::{App, edge, headers};
+use crate::{App, edge, forward, headers};
 
 /// A path below a tenant.
 macro_rules! t {
@@ -130,6 +130,16 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(edge::no_such_route)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), edge::edge))
+        .with_state(app)
+}
+
+/// The same routes for requests that another node's edge let pass.
+pub(crate) fn inner(app: Arc<App>) -> Router {
+    table()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+        .fallback(edge::no_such_route)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), forward::inner_edge))
         .with_state(app)
 }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pointsman_model::time::SharedClock;
-use pointsman_model::{ShardId, TenantId, Term, limits};
+use pointsman_model::{NodeId, ShardId, TenantId, Term, limits};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::batcher::Batcher;
 use crate::error::Error;
 use crate::judging::Bench;
+use crate::nodes::Others;
 use crate::ports::{Judges, Outside, Shard};
 use crate::quota::Meters;
 use crate::schedules;
@@ -31,6 +32,8 @@ const TICKS_PER_SWEEP: u32 = 600;
 /// Settings of the use cases.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
+    /// This node.
+    pub node: NodeId,
     /// Multiplies every wait of the retry table.
     pub time_scale: f64,
     /// Longest retention a topic may have.
@@ -41,7 +44,12 @@ pub struct BrokerConfig {
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self { time_scale: 1.0, retention_ms_max: limits::RETENTION_MS_MAX_DEFAULT, operator_token: None }
+        Self {
+            node: NodeId(1),
+            time_scale: 1.0,
+            retention_ms_max: limits::RETENTION_MS_MAX_DEFAULT,
+            operator_token: None,
+        }
     }
 }
 
@@ -77,6 +85,7 @@ pub(crate) struct Inner {
     /// Publishes that were answered as duplicates.
     pub(crate) duplicates: AtomicU64,
     pub(crate) meters: Meters,
+    pub(crate) others: Others,
 }
 
 /// Streams that are open.
@@ -139,6 +148,7 @@ impl Broker {
             tickets: Tickets::default(),
             duplicates: AtomicU64::new(0),
             meters: Meters::default(),
+            others: Others::default(),
         };
         let broker = Self { inner: Arc::new(inner) };
         let schedules = schedules::run::run(Arc::downgrade(&broker.inner), broker.inner.stop.clone());

@@ -1,8 +1,10 @@
 //! What the use cases need from outside: a replicated shard, and judges.
 //!
-//! `consensus` implements [`Shard`]; the binary adapts `plugin-host` to [`Judges`]; tests fake both.
+//! `consensus` implements [`Shard`]; the binary adapts `plugin-host` to [`Judges`] and `peer` to [`NodeCalls`]; tests fake
+//! all of them.
 
 mod judges;
+mod nodes;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,6 +27,7 @@ use pointsman_state_machine::{Outcome, State};
 use tokio::sync::{oneshot, watch};
 
 pub use judges::{Builtin, Inspection, Judge, JudgeSpec, JudgeStats, Judges, LogLine, Outside};
+pub use nodes::{NodeCallError, NodeCalls};
 
 /// A future behind a port.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,5 +1,6 @@
 //! What the use cases take and answer: plain values, without JSON.
 
+mod cluster;
 mod configuration;
 mod delivery;
 mod explained;
@@ -13,6 +14,7 @@ use pointsman_model::record::Record;
 use pointsman_model::{MessageId, QueueId, QueueOffset, Timestamp};
 use pointsman_state_machine::command::{Durability, PublishHead};
 
+pub use cluster::{ReplicaOf, ReplicaView, ShardView};
 pub use configuration::{BindingSettings, GroupSettings, PluginVersionView, Precondition, QueueView, ScheduleSettings};
 pub use lease::{Lease, LeaseRequest, SettleOp, SettleRequest, SettleResult, SettleStatus};
 pub use stream::{GroupStreamRequest, StreamFrom, StreamRequest};

@@ -343,6 +343,14 @@ pub const SHARD_INFLIGHT_BYTES_MAX: usize = 64 << 20;
 pub const TOPIC_WAITING_MAX: usize = 8_192;
 /// Entries between two outcome-hash exchanges.
 pub const OUTCOME_HASH_ENTRIES: u64 = 4_096;
+/// Largest head of a request or answer that is forwarded between nodes.
+pub const FORWARD_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Largest question between the brokers of two nodes, and its answer.
+pub const NODE_CALL_BYTES_MAX: usize = 256 << 10;
+/// How long a node may take to tell another how its shards are.
+pub const NODE_STATUS_MS_MAX: u64 = 1_000;
+/// Longest request id, in characters.
+pub const REQUEST_ID_CHARS_MAX: usize = 64;
 /// How often a stale decision is taken again before 503.
 pub const STALE_RETRIES_MAX: u32 = 3;
 /// Slewing of stamps towards the wall clock, ms per second.

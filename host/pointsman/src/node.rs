@@ -82,6 +82,7 @@ impl Node {
         let sandbox = Arc::new(PluginHost::new(sandbox_config(data_dir, &clock, settings)?)?);
         let broker = Broker::new(
             BrokerConfig {
+                node: pointsman_model::NodeId(NODE_ID),
                 time_scale: settings.time_scale,
                 retention_ms_max: settings.retention_ms_max,
                 operator_token,
@@ -192,5 +193,6 @@ fn api_config(
             }),
         ],
         ready: vec![checks],
+        cluster: None,
     }
 }
