@@ -79,6 +79,7 @@ impl Core {
         let mut changes = applied.writes.iter().map(|(key, value)| (&key[..], value.as_deref()));
         self.state.write(&progress.applied()?, &mut changes)?;
         *self.progress.lock() = Some(progress);
+        self.outcomes.applied(index, machine.state().outcome_hash);
         drop(machine);
         if self.applied_segment.swap(meta.segment_base.0, Ordering::Relaxed) != meta.segment_base.0 {
             self.seal_due.store(true, Ordering::Relaxed);

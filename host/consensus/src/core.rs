@@ -20,11 +20,16 @@ use tokio::sync::watch;
 
 use crate::background::Background;
 use crate::leadership::Leadership;
+use crate::outcomes::Outcomes;
 use crate::progress::Progress;
+use crate::raft_types::RaftNodeId;
+use crate::vote_gate::VoteGate;
 
 /// One shard's parts.
 pub(crate) struct Core {
     pub(crate) shard: ShardId,
+    /// openraft's id of this node.
+    pub(crate) id: RaftNodeId,
     pub(crate) log: CommitLog,
     pub(crate) vote: Mutex<VoteFile>,
     pub(crate) state: Arc<dyn StateStore>,
@@ -37,6 +42,10 @@ pub(crate) struct Core {
     /// Its index, for those who wait.
     pub(crate) applied: watch::Sender<LogIndex>,
     pub(crate) leadership: Arc<Leadership>,
+    /// Whether this node may vote.
+    pub(crate) gate: VoteGate,
+    /// What `apply` came to, to be compared with the other replicas.
+    pub(crate) outcomes: Outcomes,
     /// Why the shard stopped here, once it did.
     failure: Mutex<Option<String>>,
     /// Entries up to here may be purged, plus one; 0 is none.
@@ -56,6 +65,7 @@ pub(crate) struct Core {
 /// The parts a shard was recovered into.
 pub(crate) struct Parts {
     pub(crate) shard: ShardId,
+    pub(crate) id: RaftNodeId,
     pub(crate) log: CommitLog,
     pub(crate) vote: VoteFile,
     pub(crate) state: Arc<dyn StateStore>,
@@ -73,6 +83,7 @@ impl Core {
         let term = parts.progress.as_ref().map_or(0, |progress| progress.term.0);
         Arc::new(Self {
             shard: parts.shard,
+            id: parts.id,
             log: parts.log,
             vote: Mutex::new(parts.vote),
             state: parts.state,
@@ -82,6 +93,8 @@ impl Core {
             progress: Mutex::new(parts.progress),
             applied: watch::Sender::new(applied),
             leadership: Leadership::new(term),
+            gate: VoteGate::default(),
+            outcomes: Outcomes::default(),
             failure: Mutex::default(),
             purge_allowed: AtomicU64::new(0),
             applied_segment: AtomicU64::new(u64::MAX),

@@ -12,7 +12,7 @@ use openraft::metrics::RaftServerMetrics;
 use pointsman_model::Term;
 use tokio::sync::watch;
 
-use crate::raft_types::Types;
+use crate::raft_types::{RaftNodeId, Types};
 
 type ServerMetrics = openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<Types>>;
 
@@ -20,6 +20,8 @@ type ServerMetrics = openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<T
 pub(crate) struct Leadership {
     /// The term openraft says this node leads in.
     elected: AtomicU64,
+    /// openraft's id of the leader it knows, plus one; 0 for none.
+    known: AtomicU64,
     /// The term of the last entry applied here.
     applied_term: AtomicU64,
     /// The shard failed on this node: it never leads again.
@@ -32,6 +34,7 @@ impl Leadership {
     pub(crate) fn new(applied_term: u64) -> Arc<Self> {
         Arc::new(Self {
             elected: AtomicU64::new(0),
+            known: AtomicU64::new(0),
             applied_term: AtomicU64::new(applied_term),
             stopped: AtomicBool::new(false),
             changed: watch::Sender::new(()),
@@ -43,6 +46,11 @@ impl Leadership {
         let elected = self.elected.load(Ordering::Acquire);
         let leads = elected != 0 && elected == self.applied_term.load(Ordering::Acquire);
         (leads && !self.is_stopped()).then_some(Term(elected))
+    }
+
+    /// openraft's id of the leader that is known here, this node included.
+    pub(crate) fn known_leader(&self) -> Option<RaftNodeId> {
+        self.known.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// An entry of this term is applied.
@@ -98,12 +106,15 @@ impl Leadership {
     /// Follows openraft until it stops.
     pub(crate) async fn follow(&self, mut metrics: ServerMetrics) {
         loop {
-            let term = {
+            let (term, known) = {
                 let now = metrics.borrow_watched();
-                if now.state == ServerState::Leader { now.vote.leader_id.term } else { 0 }
+                let term = if now.state == ServerState::Leader { now.vote.leader_id.term } else { 0 };
+                (term, now.current_leader)
             };
+            self.known.store(known.map_or(0, |known| known + 1), Ordering::Release);
             self.elected(term);
             if metrics.changed().await.is_err() {
+                self.known.store(0, Ordering::Release);
                 self.elected(0);
                 return;
             }

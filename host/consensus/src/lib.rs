@@ -21,6 +21,9 @@
 //! | `recovery` | what is there after a crash, and what may stay |
 //! | `leadership` | whether this node leads and may propose |
 //! | `background` | where blocking work goes |
+//! | `questions` | what replicas ask each other beside Raft |
+//! | `outcomes` | hashes of what `apply` came to, compared between replicas |
+//! | `vote_gate` | whether this node may vote after it cut its tail |
 //! | [`transport`] | the way to other nodes, as a port |
 //! | `core` | what these parts share |
 //! | `entry` `membership` `progress` `reply` `raft_types` `network` `config` | what openraft's generics stand for |
@@ -51,7 +54,9 @@ mod log_store;
 mod membership;
 mod network;
 mod node;
+mod outcomes;
 mod progress;
+mod questions;
 mod raft_types;
 mod recovery;
 mod reply;
@@ -61,6 +66,7 @@ mod shard;
 mod snapshot;
 mod sync_times;
 pub mod transport;
+mod vote_gate;
 
 pub use background::Background;
 pub use config::{Cluster, ShardConfig};

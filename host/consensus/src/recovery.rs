@@ -97,8 +97,8 @@ pub(crate) fn assemble(
     let expected = expected_sidecars(&log, applied);
     let (queues, missing) = QueueIndex::open(Arc::clone(&config.disk), owner, &config.dir.join("sidecar"), &expected)?;
     let machine = Machine::load(&crate::core::Rows(&*state), config.shard)?;
-    let (shard, background) = (config.shard, config.background);
-    let parts = Parts { shard, log, vote, state, queues, checkpoints, machine, progress, strict: true, background };
+    let (shard, id, background) = (config.shard, config.raft_node_id(), config.background);
+    let parts = Parts { shard, id, log, vote, state, queues, checkpoints, machine, progress, strict: true, background };
     let core = Core::new(parts);
     if let Some(base) = base {
         core.allow_purge(base);

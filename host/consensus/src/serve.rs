@@ -5,8 +5,8 @@ use pointsman_broker::ports::BoxFuture;
 use pointsman_model::{NodeId, ShardId};
 use tokio::sync::mpsc;
 
-use crate::Node;
 use crate::transport::{Lane, Serve};
+use crate::{Node, questions};
 
 impl Serve for Node {
     fn serve_call(
@@ -14,8 +14,12 @@ impl Serve for Node {
         _from: NodeId,
         _lane: Lane,
         shard: ShardId,
-        _request: Bytes,
+        request: Bytes,
     ) -> BoxFuture<'static, Result<Vec<Bytes>, String>> {
+        let core = self.shard(shard).map(|shard| &shard.core);
+        if let Some(answer) = core.and_then(|core| questions::serve(core, &request)) {
+            return answer;
+        }
         Box::pin(async move { Err(format!("shard {shard} is not served yet")) })
     }
 

@@ -43,6 +43,7 @@ impl StoreBuilder<Types, LogStore, Applier, TempDir> for Stores {
         let machine = Machine::load(&Rows(&state), owner.shard).unwrap();
         let core = Core::new(Parts {
             shard: owner.shard,
+            id: 1 << 32,
             log,
             vote: VoteFile::open(&*disk, path, owner).unwrap(),
             state: Arc::new(state),

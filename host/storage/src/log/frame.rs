@@ -37,7 +37,9 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    const fn number(self) -> u8 {
+    /// Its number in a frame.
+    #[must_use]
+    pub const fn number(self) -> u8 {
         match self {
             Self::Blank => 0,
             Self::Membership => 1,
@@ -45,7 +47,9 @@ impl FrameKind {
         }
     }
 
-    const fn from_number(number: u8) -> Option<Self> {
+    /// The kind of a number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Blank),
             1 => Some(Self::Membership),
