@@ -355,6 +355,14 @@ pub const REQUEST_ID_CHARS_MAX: usize = 64;
 pub const STALE_RETRIES_MAX: u32 = 3;
 /// Slewing of stamps towards the wall clock, ms per second.
 pub const STAMP_SLEW_MS_PER_S: u64 = 5;
+/// Nodes of a cluster.
+pub const NODES_MAX: usize = 64;
+/// Bytes of an address of a node, `host:port`.
+pub const NODE_ADDRESS_BYTES_MAX: usize = 300;
+/// Data shards of a cluster.
+pub const DATA_SHARDS_MAX: u16 = 64;
+/// Data shards of a cluster that says nothing; a node alone has one.
+pub const DATA_SHARDS_CLUSTER_DEFAULT: u16 = 3;
 
 /// Body of a frame between nodes at most: the longest log frame and what is said around it.
 pub const PEER_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX + (1 << 20);

@@ -77,6 +77,7 @@ impl Node {
         let mut config = NodeConfig::new(data_dir.to_owned(), identity, disk, Arc::clone(&clock));
         config.segment_bytes = settings.segment_bytes;
         config.zero_ahead = settings.zero_ahead;
+        config.data_shards = settings.data_shards.unwrap_or(1);
         let shards = Arc::new(pointsman_consensus::Node::open(config).await?);
 
         let sandbox = Arc::new(PluginHost::new(sandbox_config(data_dir, &clock, settings)?)?);

@@ -29,7 +29,8 @@ const THREADS_MAX: u64 = 256;
 pub(crate) struct Settings {
     pub(crate) segment_bytes: u64,
     pub(crate) zero_ahead: bool,
-    pub(crate) data_shards: u64,
+    /// `None`: one alone, [`limits::DATA_SHARDS_CLUSTER_DEFAULT`] in a cluster.
+    pub(crate) data_shards: Option<u16>,
     pub(crate) retention_ms_max: u64,
     pub(crate) time_scale: f64,
     pub(crate) check_back_allow_private: bool,
@@ -44,7 +45,7 @@ impl Default for Settings {
         Self {
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             zero_ahead: true,
-            data_shards: 1,
+            data_shards: None,
             retention_ms_max: limits::RETENTION_MS_MAX_DEFAULT,
             time_scale: 1.0,
             check_back_allow_private: false,
@@ -93,10 +94,22 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "data_shards",
-        range: "1",
-        meaning: "data shards of the node; more than one is not supported yet",
-        get: |s| s.data_shards.to_string(),
-        set: |s, text| integer(text, 1, 1).map(|v| s.data_shards = v),
+        range: "auto, or 1 to 64",
+        meaning: "data shards, each a log of its own, over which tenants are spread; auto: 1 alone, 3 in a cluster; fixed when the data directory is made",
+        get: |s| s.data_shards.map_or_else(|| "auto".to_owned(), |v| v.to_string()),
+        set: |s, text| match text {
+            "auto" => {
+                s.data_shards = None;
+                Ok(())
+            }
+            _ => match text.parse() {
+                Ok(v) if (1..=limits::DATA_SHARDS_MAX).contains(&v) => {
+                    s.data_shards = Some(v);
+                    Ok(())
+                }
+                _ => Err(()),
+            },
+        },
     },
     Key {
         name: "retention_ms_max",

@@ -164,6 +164,17 @@ pub enum Object {
         /// When it is due first, ms; `None` is never.
         next: Option<u64>,
     },
+    /// Metadata shard: a node of the cluster.
+    Node {
+        /// Its number.
+        id: u32,
+        /// How often it was replaced by an empty one; never goes back.
+        incarnation: u32,
+        /// Where other nodes reach it.
+        peer_address: String,
+        /// Where clients reach it.
+        address: String,
+    },
 }
 
 /// How much a tenant may use; `None` is no bound.

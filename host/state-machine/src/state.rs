@@ -6,6 +6,7 @@
 mod cursor;
 mod held;
 mod holders;
+mod node;
 mod parked;
 mod remembered;
 mod retry;
@@ -18,13 +19,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pointsman_model::{
-    BindingId, Generation, GroupId, Name, PluginVersionId, QueueId, QueueOffset, Scope, TenantId, Timestamp, TopicId,
+    BindingId, Generation, GroupId, Name, NodeId, PluginVersionId, QueueId, QueueOffset, Scope, TenantId, Timestamp, TopicId,
 };
 use serde::{Deserialize, Serialize};
 
 pub(crate) use cursor::{BLOCK_BYTES, Touched};
 pub use cursor::{Cursor, Sought};
 pub use held::{Held, HeldGrant};
+pub use node::Node;
 pub use parked::{Moved, Parked, Timer};
 pub use remembered::{DedupId, Remembered};
 pub use retry::{DeadCount, DeadLetter, DeadReason, EndedAttempt, Retry};
@@ -46,6 +48,8 @@ pub struct State {
     pub homes: BTreeMap<Name, TenantHome>,
     /// Metadata shard: keys that receipts and cursors are signed with.
     pub cluster_keys: BTreeMap<u8, [u8; 32]>,
+    /// Metadata shard: the nodes of the cluster.
+    pub nodes: BTreeMap<NodeId, Node>,
     /// Metadata shard: tokens by id, the revoked ones among them.
     pub tokens: BTreeMap<String, Token>,
     /// Metadata shard: how many tokens with the scope `operator` are not revoked. Expired ones count: a node must not

@@ -42,6 +42,7 @@
 //! | 28 transaction counts | `tenant` | how many in each state; messages discarded and checks, ever |
 //! | 40 transaction of topic | `tenant`, topic u32, index u64, ordinal u16 | nothing: a prepared one needs the topic |
 //! | 41 transaction name | `tenant`, topic u32, xxh3-128 of the name | index, ordinal of what a producer prepared under it |
+//! | 42 node | `0`, node u32 | incarnation, addresses, revision |
 //! | 33 token | `0`, id | tenant and its name, hash of the secret, scopes, created, expires, revoked, revision |
 //! | 34 quota | `tenant` | the quota, revision |
 //! | 35 usage | `tenant` | [`Usage`] |
@@ -64,6 +65,7 @@
 
 mod dedup;
 mod keys;
+mod node;
 mod rows;
 mod transaction;
 
@@ -71,6 +73,7 @@ pub(crate) use dedup::{
     DedupList, dedup_count_key, dedup_key, dedup_list_key, dedup_lists_of, dedup_lists_prefix, dedup_prefix,
 };
 pub(crate) use keys::*;
+pub(crate) use node::{NodeRow, node_key};
 pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ScheduleRow, ShardRow, TenantRow, TokenRow, TopicRow};
 pub(crate) use transaction::{
     transaction_counts_key, transaction_due_from, transaction_due_key, transaction_due_prefix, transaction_key,
@@ -160,6 +163,8 @@ pub const TRANSACTION_COUNTS: u8 = 28;
 pub const TRANSACTION_TOPIC: u8 = 40;
 /// Those that their producers named.
 pub const TRANSACTION_NAME: u8 = 41;
+/// Metadata shard: nodes of the cluster.
+pub const NODE: u8 = 42;
 /// Metadata shard: tokens.
 pub const TOKEN: u8 = 33;
 /// Quotas.

@@ -50,7 +50,7 @@ fn the_clients_variables_and_those_of_kubernetes_are_no_settings() {
 fn ranges_one_below_at_and_above() {
     for (key, least, most) in [
         ("segment_bytes", limits::SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
-        ("data_shards", 1, 1),
+        ("data_shards", 1, limits::DATA_SHARDS_MAX.into()),
         ("retention_ms_max", 1, RETENTION_MS_CEILING),
         ("workers", 0, THREADS_MAX),
         ("plugin_workers", 0, THREADS_MAX),
@@ -78,9 +78,9 @@ fn a_refusal_is_one_line_that_says_where_and_what() {
     check(None, &[], &["zero_ahead=yes"], "--set: `yes` is no value of `zero_ahead`; it takes true or false");
     check(
         None,
-        &[("POINTSMAN_DATA_SHARDS", "2")],
+        &[("POINTSMAN_DATA_SHARDS", "0")],
         &[],
-        "POINTSMAN_DATA_SHARDS: `2` is no value of `data_shards`; it takes 1",
+        "POINTSMAN_DATA_SHARDS: `0` is no value of `data_shards`; it takes auto, or 1 to 64",
     );
     check(None, &[("POINTSMAN_NOPE", "2")], &[], "POINTSMAN_NOPE: unknown setting `nope`");
     check(Some("workers = 1\nworkers = 2\n"), &[], &[], "node.toml: line 2:");

@@ -20,7 +20,7 @@ impl Subject {
     /// Of a put; `None` for what no client writes.
     pub(super) fn put(state: &State, tenant: TenantId, object: &Object) -> Option<Self> {
         let target = match object {
-            Object::ClusterKey { .. } | Object::Tenant { .. } => return None,
+            Object::ClusterKey { .. } | Object::Tenant { .. } | Object::Node { .. } => return None,
             Object::TenantHome { name, .. } => {
                 let known = state.homes.get(name.as_str()).map(|home| home.id);
                 // A new tenant gets the next id.

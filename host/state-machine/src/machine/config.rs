@@ -5,6 +5,7 @@
 
 mod binding;
 mod group;
+mod node;
 mod quota;
 mod schedule;
 mod tenant;
@@ -12,7 +13,7 @@ mod token;
 mod topic;
 
 use pointsman_model::record::Header;
-use pointsman_model::{BindingId, Generation, GroupId, Name, Ordinal, TenantId, TopicId};
+use pointsman_model::{BindingId, Generation, GroupId, Name, NodeId, Ordinal, TenantId, TopicId};
 
 use super::audit::Subject;
 use super::entry::{Entry, Stop};
@@ -38,6 +39,9 @@ impl Entry<'_> {
             }
             Object::Quota(quota) => self.put_quota(tenant, expect, quota),
             Object::Schedule { name, config, next } => self.put_schedule(tenant, expect, &name, config, next),
+            Object::Node { id, incarnation, peer_address, address } => {
+                self.put_node(expect, NodeId(id), incarnation, peer_address, address)
+            }
         }?;
         if let (Some(subject), Outcome::Configured { created, unchanged: false, .. }) = (subject, &outcome) {
             self.audit(ordinal, subject, if *created { "create" } else { "replace" }, put.author)?;

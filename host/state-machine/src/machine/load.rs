@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry as Place;
 
-use pointsman_model::{BindingId, GroupId, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId};
+use pointsman_model::{BindingId, GroupId, NodeId, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId};
 
 use super::Store;
 use crate::error::Error;
@@ -51,6 +51,11 @@ fn load_tenants(state: &mut State, store: &dyn Store) -> Result<(), Error> {
     each(store, table::CLUSTER_KEY, |key, value, numbers| {
         let _tenant = numbers.u32()?;
         state.cluster_keys.insert(numbers.u8()?, decode(key, value)?);
+        Ok(())
+    })?;
+    each(store, table::NODE, |key, value, numbers| {
+        let _tenant = numbers.u32()?;
+        state.nodes.insert(NodeId(numbers.u32()?), decode::<table::NodeRow>(key, value)?.load());
         Ok(())
     })?;
     each(store, table::TOKEN, |key, value, numbers| {

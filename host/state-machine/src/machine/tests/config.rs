@@ -1,6 +1,6 @@
 //! Configuration: revisions, generations, preconditions, who may go while used.
 
-use pointsman_model::{Generation, GroupId, QueueId, QueueOffset};
+use pointsman_model::{Generation, GroupId, NodeId, QueueId, QueueOffset, limits};
 
 use super::commands::{builtin, delete, group_config, put, put_if, topic_config};
 use super::*;
@@ -400,6 +400,30 @@ fn tenants_have_one_id_and_one_home() {
     assert!(configured(shard.one(key(1, 5))).1);
     assert_eq!(refused(shard.one(key(1, 6))), Refusal::AlreadyExists("1".into()));
     assert_eq!(shard.machine.state().cluster_keys[&1], [5; 32]);
+    shard.reload();
+}
+
+#[test]
+fn a_node_never_goes_back_to_an_earlier_life() {
+    let mut shard = Shard::new();
+    let node = |id, incarnation, address: &str| {
+        let (peer_address, address) = ("a:1".to_owned(), address.to_owned());
+        put(Object::Node { id, incarnation, peer_address, address })
+    };
+    assert_eq!(configured(shard.one(node(1, 0, "a:2"))), (true, false, 1));
+    assert_eq!(configured(shard.one(node(1, 0, "a:2"))), (false, true, 1));
+    assert_eq!(configured(shard.one(node(1, 2, "a:2"))), (false, false, 2));
+    assert_eq!(configured(shard.one(node(1, 2, "a:3"))), (false, false, 3), "an address may change");
+    let long = "x".repeat(limits::NODE_ADDRESS_BYTES_MAX + 1);
+    for bad in [node(0, 0, "a:2"), node(1, 1, "a:3"), node(1, 2, &long)] {
+        assert!(matches!(shard.one(bad), Outcome::Refused(Refusal::Malformed(_))));
+    }
+    let held = &shard.machine.state().nodes[&NodeId(1)];
+    assert_eq!((held.incarnation, &*held.address), (2, "a:3"));
+    for id in 2..=u32::try_from(limits::NODES_MAX).expect("few") {
+        assert!(configured(shard.one(node(id, 0, &long[1..]))).0, "{id}");
+    }
+    assert!(matches!(shard.one(node(1_000, 0, "a:2")), Outcome::Refused(Refusal::Malformed(_))));
     shard.reload();
 }
 
