@@ -134,7 +134,8 @@ pub(crate) fn id_at(shard: ShardId, place: Place) -> MessageId {
 
 /// The place whose id a record goes on with.
 fn kept_id(record: &Record) -> Option<Place> {
-    if record.header.kind != kind::PUBLISH_FROM {
+    // A copy is `publish-parked` whatever it stands for.
+    if !matches!(record.header.kind, kind::PUBLISH_FROM | kind::PUBLISH_PARKED) {
         return None;
     }
     // `apply` has read this head.

@@ -16,11 +16,12 @@ use parking_lot::MappedRwLockReadGuard;
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::Record;
 use pointsman_model::{
-    GroupId, LogIndex, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+    GroupId, LogIndex, LogPosition, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::DedupBy;
+use pointsman_state_machine::outcome::Blocker;
 use pointsman_state_machine::state::{
-    AuditRow, DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction,
+    AuditRow, DeadLetter, DueTransaction, Held, Moved, Owed, Parked, Part, Remembered, Retry, Timer, Transaction,
     TransactionState,
 };
 use pointsman_state_machine::{Outcome, State};
@@ -73,6 +74,24 @@ pub trait Shard: Send + Sync + 'static {
         from: QueueOffset,
         max: usize,
     ) -> Result<Vec<QueueEntry>, ReadError>;
+
+    /// The entry of a message that a group waits for, also below the queue's first offset; `None` if it is gone.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn owed_entry(&self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<Option<QueueEntry>, ReadError>;
+
+    /// What needs the segments that start below a position; `None` if they may go.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn blocker(&self, base: LogPosition) -> Result<Option<Blocker>, ReadError>;
+
+    /// Records below a position that are owed, at most `max`, the oldest first.
+    ///
+    /// # Errors
+    /// A failed read.
+    fn owed(&self, below: LogPosition, max: usize) -> Result<Vec<Owed>, ReadError>;
 
     /// First offset of a queue whose message lies after this place of the log; the end if there is none.
     ///
@@ -471,6 +490,9 @@ pub enum ReadError {
         /// First offset kept.
         earliest: QueueOffset,
     },
+    /// Its segment is gone: retention took it since the entry was read.
+    #[error("the record is no longer kept")]
+    Gone,
     /// Damaged, or the disk failed.
     #[error("{0}")]
     Storage(String),

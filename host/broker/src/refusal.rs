@@ -49,6 +49,7 @@ impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Expired { earliest } => Self::OffsetExpired { earliest: earliest.0 },
+            ReadError::Gone => Self::MessageNotFound,
             ReadError::Storage(detail) => Self::StorageFailed(detail),
         }
     }

@@ -390,6 +390,30 @@ pub const PEER_PING_MS: u64 = 1_000;
 pub const PEER_SILENCE_MS: u64 = 5_000;
 /// Time for what is queued to leave when a connection is closed by its owner.
 pub const PEER_LINGER_MS: u64 = 500;
+/// How often a leader looks for messages whose retention is over.
+pub const RETENTION_POLL_MS: u64 = 10_000;
+/// How soon it looks again where it left some for the next time.
+pub const RETENTION_AGAIN_MS: u64 = 100;
+/// Queue entries that one look reads to find what is over.
+pub const TRIM_ENTRIES_MAX: usize = 65_536;
+/// Queues that one `trim` record moves.
+pub const TRIM_QUEUES_MAX: usize = 4_096;
+/// Segments that one `trim` record gives up.
+pub const TRIM_SEGMENTS_MAX: usize = 256;
+/// Rows of segments that are gone which one `trim` record removes.
+pub const TRIM_SWEEP_ROWS: usize = 4_096;
+/// Rows of one message that is carried which one record moves; more stay for the next.
+pub const CARRY_REFERRERS_MAX: usize = 64;
+/// Messages that one look carries.
+pub const CARRY_MESSAGES_MAX: usize = 1_024;
+/// Bytes of records that one look carries, unless a single one is larger.
+pub const CARRY_BYTES_MAX: usize = 4 << 20;
+/// What is owed in old segments is carried once it is less than this part of them.
+pub const CARRY_PART: u64 = 4;
+/// How long after a checkpoint the next one is due at the next segment.
+pub const CHECKPOINT_MS: u64 = 600_000;
+/// Or once so large a part of the retained bytes was appended since.
+pub const CHECKPOINT_PART: u64 = 16;
 /// Calls in flight of one connection.
 pub const PEER_CALLS_MAX: usize = 1_024;
 /// Forwarded requests of one connection.

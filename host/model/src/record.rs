@@ -71,6 +71,8 @@ pub mod kind {
     pub const SEEK: u8 = 11;
     /// All stored messages of a topic go.
     pub const PURGE: u8 = 12;
+    /// The first offsets of queues move, and old segments may go.
+    pub const TRIM: u8 = 13;
     /// A configuration object is created or replaced.
     pub const CONFIG_PUT: u8 = 14;
     /// A configuration object goes.

@@ -9,6 +9,7 @@ mod publish;
 mod schedule;
 mod settings;
 mod transaction;
+mod trim;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,7 @@ pub use transaction::{
     CheckTable, CheckVia, Delay, ResolvedBy, TransactionChecked, TransactionMeta, TransactionResolve,
     TransactionVerdict,
 };
+pub use trim::{Trim, TrimStep};
 
 /// Head of a `timer-change` record: about a message that waits for a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

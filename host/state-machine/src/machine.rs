@@ -9,6 +9,7 @@
 //! | `entry` | one entry: its records in order, units, and the commands that are one call |
 //! | `changes` | what the entry has changed so far, and its rows |
 //! | `publish` `park` `settle` `held` `seek` `dead_letter` `config` `plugin` | the commands |
+//! | `trim` `owed` | what retention takes, what it must leave, and how that is carried to the log's head |
 //! | `dedup` | keys under which messages are stored once, and when they are forgotten |
 //! | `audit` `usage` | who changed what, and how much each tenant has used |
 //! | `outcome_hash` | what replicas compare |
@@ -28,6 +29,7 @@ mod entry;
 mod held;
 mod load;
 mod outcome_hash;
+mod owed;
 mod park;
 mod plugin;
 mod publish;
@@ -36,6 +38,7 @@ mod settle;
 mod timers;
 mod transaction;
 mod transactions;
+mod trim;
 mod usage;
 mod walk;
 

@@ -1,6 +1,8 @@
 //! What a record came to, and why one is refused.
 
-use pointsman_model::{Generation, LogIndex, Ordinal, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId};
+use pointsman_model::{
+    Generation, GroupId, LogIndex, LogPosition, Ordinal, QueueId, QueueOffset, TenantId, Term, Timestamp, TopicId,
+};
 
 use crate::command::Place;
 use crate::state::Remembered;
@@ -60,8 +62,36 @@ pub enum Outcome {
         /// When; `None` is never.
         next: Option<Timestamp>,
     },
+    /// First offsets moved, or segments may go.
+    Trimmed(Trimmed),
+    /// So many rows refer to a copy of their message now.
+    Carried(u32),
     /// Nothing happened, for this reason.
     Refused(Refusal),
+}
+
+/// What a trim came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Queues whose first offset moved.
+    pub queues: u32,
+    /// Why no segment goes, if one should have.
+    pub blocked: Option<Blocker>,
+    /// Rows of segments that are gone are left.
+    pub left: bool,
+}
+
+/// What needs a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocker {
+    /// It is none, or the one that is written.
+    NotThere,
+    /// A queue starts in it or before it.
+    Queue(TopicId, QueueId),
+    /// A message of a queue in it waits for another attempt of a group.
+    Retrying(GroupId),
+    /// It holds a message that is owed: parked, or a dead letter.
+    Owed(LogPosition),
 }
 
 /// A visible message.

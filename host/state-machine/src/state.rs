@@ -9,6 +9,7 @@ mod holders;
 mod node;
 mod parked;
 mod remembered;
+mod retained;
 mod retry;
 mod schedule;
 mod slots;
@@ -19,7 +20,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pointsman_model::{
-    BindingId, Generation, GroupId, Name, NodeId, PluginVersionId, QueueId, QueueOffset, Scope, TenantId, Timestamp, TopicId,
+    BindingId, Generation, GroupId, LogIndex, LogPosition, Name, NodeId, PluginVersionId, QueueId, QueueOffset, Scope,
+    TenantId, Timestamp, TopicId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,7 @@ pub use held::{Held, HeldGrant};
 pub use node::Node;
 pub use parked::{Moved, Parked, Timer};
 pub use remembered::{DedupId, Remembered};
+pub use retained::{Owed, OwedBy, Released};
 pub use retry::{DeadCount, DeadLetter, DeadReason, EndedAttempt, Retry};
 pub use schedule::Schedule;
 pub use slots::{SlotMove, SlotTable};
@@ -107,6 +110,10 @@ pub struct State {
     pub retry_policies: BTreeMap<GroupId, BindingId>,
     /// The active check-back of a topic.
     pub check_backs: BTreeMap<TopicId, BindingId>,
+    /// Segments of the log that were not given up, each with the index of its first entry.
+    pub segments: BTreeMap<LogPosition, LogIndex>,
+    /// What was given up.
+    pub released: Released,
     /// Where ids and revisions stand.
     pub counters: Counters,
     /// Running hash of the outcomes of every entry up to the last applied.

@@ -48,9 +48,14 @@
 //! | 35 usage | `tenant` | [`Usage`] |
 //! | 36 audit | `0`, !index u64, !ordinal u16 | [`AuditRow`]; the newest sorts first |
 //! | 37 audit of a tenant | `tenant`, index u64, ordinal u16 | nothing; the oldest sorts first |
+//! | 43 segments of queue | `0`, topic u32, queue u16, segment base u64 | as table 16, by queue |
+//! | 44 segment | `0`, segment base u64 | index of its first entry |
+//! | 45 owed | `0`, position u64, tenant u32, kind u8, group u32 | [`OwedBy`] and the length of the record there: a row that refers to it |
+//! | 46 moved of segment | `0`, segment base u64, tenant u32, index u64, ordinal u16 | nothing: a row of table 23 whose message is visible in that segment |
+//! | 47 released | `0` | [`Released`] |
 //!
-//! Tables 16 and 17 go with their segment, hence are the shard's. A block without a set bit has no row, and no bit below
-//! the floor is set.
+//! Tables 16, 17, 43, 44 and 46 go with their segment, hence are the shard's. A block without a set bit has no row, and
+//! no bit below the floor is set.
 //!
 //! [`State::counters`]: crate::State::counters
 //! [`Retry`]: crate::state::Retry
@@ -60,12 +65,15 @@
 //! [`DeadLetter`]: crate::state::DeadLetter
 //! [`Held`]: crate::state::Held
 //! [`Transaction`]: crate::state::Transaction
+//! [`OwedBy`]: crate::state::OwedBy
+//! [`Released`]: crate::state::Released
 //! [`Usage`]: crate::state::Usage
 //! [`AuditRow`]: crate::state::AuditRow
 
 mod dedup;
 mod keys;
 mod node;
+mod retention;
 mod rows;
 mod transaction;
 
@@ -74,6 +82,10 @@ pub(crate) use dedup::{
 };
 pub(crate) use keys::*;
 pub(crate) use node::{NodeRow, node_key};
+pub(crate) use retention::{
+    moved_of_segment_key, owed_from, owed_key, owed_prefix, queue_segment_key, queue_segment_prefix, released_key,
+    rows_of_segments_below, segment_key, segment_queue_prefix,
+};
 pub(crate) use rows::{BindingRow, GroupRow, HomeRow, PluginRow, ScheduleRow, ShardRow, TenantRow, TokenRow, TopicRow};
 pub(crate) use transaction::{
     transaction_counts_key, transaction_due_from, transaction_due_key, transaction_due_prefix, transaction_key,
@@ -175,6 +187,16 @@ pub const USAGE: u8 = 35;
 pub const AUDIT: u8 = 36;
 /// The same by tenant, the oldest first.
 pub const AUDIT_OF_TENANT: u8 = 37;
+/// First offset of each segment's part of a queue.
+pub const QUEUE_SEGMENT: u8 = 43;
+/// Segments of the log.
+pub const SEGMENT: u8 = 44;
+/// What refers to records that must stay readable, by position.
+pub const OWED: u8 = 45;
+/// Rows of [`MOVED`] by the segment of the visible message.
+pub const MOVED_OF_SEGMENT: u8 = 46;
+/// What retention has given up.
+pub const RELEASED: u8 = 47;
 
 /// Rows without a tenant.
 const NO_TENANT: TenantId = TenantId(0);

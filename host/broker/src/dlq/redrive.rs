@@ -239,7 +239,8 @@ fn append(call: &Call, home: &Home, group: GroupId, letter: &DeadLetter) -> Resu
         (topic.id, topic.generation, queue)
     };
     let origin = Some(Origin { place: letter.record.place, cause: Cause::Redrive(group.0) });
-    let head = PublishHead { source: None, dedup: None, park: None, origin, transaction: None, ..stored };
+    let head =
+        PublishHead { source: None, dedup: None, park: None, origin, transaction: None, carried: None, ..stored };
     let tenant = home.tenant;
     let header = Header { kind: kind::PUBLISH_FROM, flags: 0, tenant, topic, queue, generation, ..record.header };
     let term = port.leadership().ok_or(Error::NoLeader)?;

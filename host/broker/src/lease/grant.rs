@@ -2,7 +2,7 @@
 
 use pointsman_model::queue_entry::FLAG_TTL;
 use pointsman_model::record::Record;
-use pointsman_model::{QueueOffset, Timestamp, limits};
+use pointsman_model::{QueueId, QueueOffset, Timestamp, TopicId, limits};
 use pointsman_state_machine::command::{LeaseRef, SettleItem, SettleOp};
 
 use super::ending::Endings;
@@ -107,9 +107,13 @@ impl GroupRuntime {
         if candidate.expires_at.is_some_and(|expires| expires <= now) {
             return Ok(None);
         }
+        // What waits for another attempt is owed; the rest goes with its queue's first offset.
+        if candidate.attempt == 1 && candidate.offset < self.earliest(candidate.topic, candidate.queue) {
+            return Ok(None);
+        }
         let record = match self.parts.port.record(&candidate.entry) {
             Ok(record) => record,
-            Err(ReadError::Expired { .. }) => return Ok(None),
+            Err(ReadError::Expired { .. } | ReadError::Gone) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         if candidate.expires_at.is_none() && candidate.entry.flags & FLAG_TTL != 0 {
@@ -117,6 +121,10 @@ impl GroupRuntime {
             return Ok((expires > now).then_some(record));
         }
         Ok(Some(record))
+    }
+
+    fn earliest(&self, topic: TopicId, queue: QueueId) -> u64 {
+        self.parts.port.state().ends(topic, queue).earliest
     }
 
     /// Settles what will never be leased: fresh messages are skipped, retries acked by the broker itself.

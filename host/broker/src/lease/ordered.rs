@@ -328,7 +328,7 @@ impl Memory {
     }
 }
 
-/// A message's queue entry; `None` if its retention ended. A dead letter that was put back outlives its queue's.
+/// A message's queue entry; `None` if its retention ended. What is held outlives that.
 fn read_entry(id: GroupId, parts: &ShardParts, (topic, queue, offset): Place) -> Result<Option<QueueEntry>, Error> {
     let found = match parts.port.queue(topic, queue, QueueOffset(offset), 1) {
         Ok(entries) => entries.into_iter().next(),
@@ -338,8 +338,11 @@ fn read_entry(id: GroupId, parts: &ShardParts, (topic, queue, offset): Place) ->
     if found.is_some() {
         return Ok(found);
     }
-    let row = parts.port.held(id, topic, queue, QueueOffset(offset))?;
-    Ok(row.and_then(|row| row.record).map(|record| record.entry()))
+    match parts.port.held(id, topic, queue, QueueOffset(offset))? {
+        Some(Held { record: Some(record), .. }) => Ok(Some(record.entry())),
+        Some(_) => Ok(parts.port.owed_entry(topic, queue, QueueOffset(offset))?),
+        None => Ok(None),
+    }
 }
 
 fn candidate((topic, queue, offset): Place, entry: QueueEntry, message: &Waiting) -> Candidate {

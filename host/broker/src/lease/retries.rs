@@ -9,7 +9,6 @@ use pointsman_state_machine::state::Retry;
 
 use super::memory::{Candidate, Memory};
 use crate::error::Error;
-use crate::ports::ReadError;
 use crate::shard::ShardParts;
 
 impl Memory {
@@ -46,12 +45,10 @@ impl Memory {
 
     fn push_retry(&mut self, parts: &ShardParts, row: &Retry) -> Result<(), Error> {
         let (topic, queue) = (TopicId(row.topic), QueueId(row.queue));
-        let entry = match parts.port.queue(topic, queue, QueueOffset(row.offset), 1) {
-            _ if row.record.is_some() => row.record.map(|record| record.entry()),
-            Ok(entries) => entries.into_iter().next(),
-            // Its retention ended before its turn came.
-            Err(ReadError::Expired { .. }) => None,
-            Err(error) => return Err(error.into()),
+        let entry = match row.record {
+            Some(record) => Some(record.entry()),
+            // What retention took from the queue is owed to the group all the same.
+            None => parts.port.owed_entry(topic, queue, QueueOffset(row.offset))?,
         };
         let Some(entry) = entry else {
             self.buried.push(LeaseRef { topic: row.topic, queue: row.queue, offset: row.offset, attempt: row.attempt });

@@ -19,7 +19,6 @@ use super::GroupRuntime;
 use super::ending::Endings;
 use super::memory::{Candidate, LeaseMemory, Memory, Place};
 use crate::error::Error;
-use crate::ports::ReadError;
 use crate::receipt::Receipt;
 use crate::refusal::accepted;
 use crate::view::{SettleOp, SettleRequest, SettleResult, SettleStatus};
@@ -225,11 +224,7 @@ impl GroupRuntime {
         if !port.state().dead.contains_key(&self.id) {
             return Ok(false);
         }
-        let entry = match port.queue(receipt.topic, receipt.queue, receipt.offset, 1) {
-            Ok(found) => found.into_iter().next(),
-            Err(ReadError::Expired { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let entry = port.owed_entry(receipt.topic, receipt.queue, receipt.offset)?;
         let Some(entry) = entry else { return Ok(false) };
         let letter = port.dead_letter(self.id, entry.index, entry.ordinal)?;
         let last = letter.and_then(|letter| letter.history.into_iter().next_back());
@@ -294,11 +289,7 @@ impl GroupRuntime {
         if let Some(record) = row.and_then(|row| row.record) {
             return Ok(Some((record.entry(), base)));
         }
-        let found = match self.parts.port.queue(topic, queue, offset, 1) {
-            Ok(found) => found.into_iter().next(),
-            Err(ReadError::Expired { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let found = self.parts.port.owed_entry(topic, queue, offset)?;
         Ok(found.map(|entry| (entry, base)))
     }
 

@@ -153,6 +153,7 @@ pub(super) fn write(
         park: due.map(|due| Park::Until(due.0)),
         origin: None,
         transaction: None,
+        carried: None,
     };
     for (at, spot) in spots.iter().enumerate() {
         let unit = continues || at + 1 < spots.len();

@@ -4,6 +4,7 @@ mod port;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -45,6 +46,7 @@ struct Log {
     records: HashMap<LogPosition, Bytes>,
     index: u64,
     position: u64,
+    segment_base: u64,
     entries: Vec<u32>,
 }
 
@@ -67,6 +69,8 @@ pub struct FakeShard {
     log: RwLock<Log>,
     held: Mutex<HeldProposals>,
     applied: watch::Sender<LogIndex>,
+    /// A segment that is as long gets no more entries.
+    segment_bytes: AtomicU64,
 }
 
 impl FakeShard {
@@ -83,6 +87,7 @@ impl FakeShard {
             records: HashMap::new(),
             index: 0,
             position: 0,
+            segment_base: 0,
             entries: Vec::new(),
         };
         let stamper = Mutex::new(Stamper::anchored(Timestamp(0), &*clock));
@@ -94,7 +99,13 @@ impl FakeShard {
             log: RwLock::new(log),
             held: Mutex::default(),
             applied: watch::Sender::new(LogIndex(0)),
+            segment_bytes: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Opens the next segment once one is so long.
+    pub fn set_segment_bytes(&self, bytes: u64) {
+        self.segment_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Leads in another term, or in none.
@@ -227,8 +238,12 @@ impl FakeShard {
         let index = LogIndex(log.index);
         let stamp = self.now();
         let position = LogPosition(log.position);
-        let meta = EntryMeta { shard: self.id, term, index, stamp, position, segment_base: LogPosition(0) };
         let log = &mut *log;
+        if log.position - log.segment_base >= self.segment_bytes.load(Ordering::Relaxed) {
+            log.segment_base = log.position;
+        }
+        let segment_base = LogPosition(log.segment_base);
+        let meta = EntryMeta { shard: self.id, term, index, stamp, position, segment_base };
         let applied = log.machine.apply(&log.store, &meta, &proposal.records).expect("applies");
         for range in record::ranges(&proposal.records) {
             let range = range.expect("whole");

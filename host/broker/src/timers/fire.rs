@@ -107,7 +107,7 @@ fn submit(
                 (Placement::Slot, Some(key)) => topic.slots.queue_of(key),
                 _ => ready.record.header.queue,
             };
-            (head.park, head.transaction) = (None, None);
+            (head.park, head.transaction, head.carried) = (None, None, None);
             head.origin = Some(Origin { place: ready.parked.place, cause: Cause::Timer });
             records.push((header(&ready.record.header, generation, queue), head, &ready.record.body));
         }

@@ -141,7 +141,7 @@ fn submit(
                 (Placement::Slot, Some(key)) => topic.slots.queue_of(key),
                 _ => half.record.header.queue,
             };
-            (head.park, head.transaction) = (None, None);
+            (head.park, head.transaction, head.carried) = (None, None, None);
             head.origin = Some(Origin { place: half.parked.place, cause: Cause::Commit });
             let flags = if records.len() + 1 < halves.len() { FLAG_UNIT_CONTINUES } else { 0 };
             let generation = topic.generation;

@@ -12,12 +12,14 @@ use pointsman_broker::ports::{
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{
-    GroupId, LogIndex, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+    GroupId, LogIndex, LogPosition, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::DedupBy;
+use pointsman_state_machine::outcome::Blocker;
 use pointsman_state_machine::state::AuditRow;
 use pointsman_state_machine::state::{
-    DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction, TransactionState,
+    DeadLetter, DueTransaction, Held, Moved, Owed, Parked, Part, Remembered, Retry, Timer, Transaction,
+    TransactionState,
 };
 use pointsman_state_machine::{Machine, State};
 use pointsman_storage::queues::QueueRead;
@@ -59,12 +61,22 @@ impl Shard {
         entry: &QueueEntry,
         decode: fn(&Bytes) -> Result<Record, record::Error>,
     ) -> Result<Record, ReadError> {
-        let bytes = self.core.log.read_record(entry.position, entry.length as usize).map_err(failed)?;
+        let bytes = match self.core.log.read_record(entry.position, entry.length as usize) {
+            Err(pointsman_storage::Error::NoSuchRecord { .. }) if self.is_released(entry.position) => {
+                return Err(ReadError::Gone);
+            }
+            read => read.map_err(failed)?,
+        };
         decode(&bytes).map_err(|error| {
             let position = entry.position.0;
             tracing::error!(shard.id = self.id.0, log.position = position, error = %error, "a record is damaged");
             ReadError::Storage(format!("record {} of entry {}: {error}", entry.ordinal, entry.index))
         })
+    }
+
+    /// True if retention has given up what lies there.
+    fn is_released(&self, position: LogPosition) -> bool {
+        position < self.core.machine.read().state().released.base()
     }
 
     /// First offset of the queue that may be read: trimmed ones are gone at once, whatever the files still hold.
@@ -140,6 +152,18 @@ impl ports::Shard for Shard {
             QueueRead::Entries(entries) => Ok(entries),
             QueueRead::Below { earliest } => Err(ReadError::Expired { earliest }),
         }
+    }
+
+    fn owed_entry(&self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<Option<QueueEntry>, ReadError> {
+        self.read_queues(|| self.core.queues.get(topic, queue, offset))
+    }
+
+    fn blocker(&self, base: LogPosition) -> Result<Option<Blocker>, ReadError> {
+        self.core.machine.read().blocker(&self.core.rows(), base).map_err(failed)
+    }
+
+    fn owed(&self, below: LogPosition, max: usize) -> Result<Vec<Owed>, ReadError> {
+        self.core.machine.read().owed(&self.core.rows(), below, max).map_err(failed)
     }
 
     fn offset_after(

@@ -44,6 +44,9 @@ pub struct PublishHead<'a> {
     /// Set in the first half of a transaction: what holds for all of it.
     #[serde(borrow)]
     pub transaction: Option<TransactionMeta<'a>>,
+    /// Set in a copy that is made so that an old segment can go: where the record started that this one stands for. The
+    /// copy is a `publish-parked` record whatever it stands for, and all else is as it was there.
+    pub carried: Option<u64>,
 }
 
 /// The key under which a message is stored once within its topic's window.

@@ -11,7 +11,7 @@ use super::entry::{Entry, Stop};
 use crate::command::{DeadLetterChange, DeadLetterOp, LeaseRef, Place, RecordRef};
 use crate::error::Error;
 use crate::outcome::{LetterFate, Outcome};
-use crate::state::{DeadLetter, DeadReason, EndedAttempt, Retry};
+use crate::state::{DeadLetter, DeadReason, EndedAttempt, OwedBy, Retry};
 use crate::table::{self, KeyReader};
 
 /// Rows past their retention that one new dead letter takes along.
@@ -36,6 +36,10 @@ impl Entry<'_> {
     ) -> Result<(), Error> {
         self.forget_expired(tenant, group)?;
         let Burial { record, base, reason, history } = burial;
+        // Retention has taken it while it was leased.
+        if self.is_released(record.position) {
+            return Ok(());
+        }
         let key = (record.place.index, record.place.ordinal);
         if let Some(before) = self.dead_letter(tenant, group, key)? {
             self.forget(tenant, group, &before);
@@ -48,6 +52,7 @@ impl Entry<'_> {
             DeadLetter { record, topic, queue, offset, attempt, base, reason, dead_at, expires, redriven_at, history };
         self.changes.put(table::dead_letter_key(tenant, group, key), table::encode(&letter));
         self.changes.put(table::dead_letter_expiry_key(tenant, group, expires, key), table::encode(&()));
+        self.owe(tenant, record.position, record.length, OwedBy::DeadLetter(group.0, key.0, key.1));
         let count = self.state.dead.entry(group).or_default();
         count.open += 1;
         count.rows += 1;
@@ -140,6 +145,7 @@ impl Entry<'_> {
     /// Notes that a dead letter left.
     pub(super) fn mark_redriven(&mut self, tenant: TenantId, group: GroupId, letter: DeadLetter) {
         let key = (letter.record.place.index, letter.record.place.ordinal);
+        self.forgive(tenant, letter.record.position, OwedBy::DeadLetter(group.0, key.0, key.1));
         let letter = DeadLetter { redriven_at: Some(self.now().0), ..letter };
         self.changes.put(table::dead_letter_key(tenant, group, key), table::encode(&letter));
         if let Some(count) = self.state.dead.get_mut(&group) {
@@ -165,6 +171,7 @@ impl Entry<'_> {
     fn forget(&mut self, tenant: TenantId, group: GroupId, letter: &DeadLetter) {
         let key = (letter.record.place.index, letter.record.place.ordinal);
         self.changes.delete(table::dead_letter_key(tenant, group, key));
+        self.forgive(tenant, letter.record.position, OwedBy::DeadLetter(group.0, key.0, key.1));
         self.changes.delete(table::dead_letter_expiry_key(tenant, group, letter.expires, key));
         if let Some(count) = self.state.dead.get_mut(&group) {
             count.rows = count.rows.saturating_sub(1);
@@ -195,11 +202,14 @@ impl Entry<'_> {
 
     /// Forgets all dead letters of a group that goes.
     pub(super) fn drop_dead_letters(&mut self, tenant: TenantId, group: GroupId) -> Result<(), Error> {
-        let prefixes = [table::dead_letter_prefix(tenant, group), table::dead_letter_expiry_prefix(tenant, group)];
-        for prefix in prefixes {
-            for key in self.changes.scan(self.store, &prefix)?.into_keys() {
-                self.changes.delete(key);
-            }
+        for (key, value) in self.changes.scan(self.store, &table::dead_letter_prefix(tenant, group))? {
+            let letter: DeadLetter = table::decode(&key, &value)?;
+            let place = letter.record.place;
+            self.forgive(tenant, letter.record.position, OwedBy::DeadLetter(group.0, place.index, place.ordinal));
+            self.changes.delete(key);
+        }
+        for key in self.changes.scan(self.store, &table::dead_letter_expiry_prefix(tenant, group))?.into_keys() {
+            self.changes.delete(key);
         }
         self.state.dead.remove(&group);
         self.changes.delete(table::dead_count_key(tenant, group));

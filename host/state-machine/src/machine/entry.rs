@@ -14,7 +14,7 @@ use super::publish::{Checked, Facts};
 use super::{Applied, EntryMeta, SegmentQueues, Store, outcome_hash};
 use crate::command::ScheduleRan;
 use crate::command::{
-    Cause, DeadLetterChange, Expire, Grant, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange,
+    Cause, DeadLetterChange, Expire, Grant, PluginChunk, PluginCommit, Seek, Settle, Skip, TimerChange, Trim,
 };
 use crate::error::Error;
 use crate::outcome::{Duplicate, Outcome, Refusal};
@@ -70,6 +70,7 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn apply(mut self, records: &Bytes) -> Result<Applied, Error> {
+        self.open_segment();
         let mut unit = Vec::new();
         for placed in placed(self.meta, records) {
             let placed = placed?;
@@ -119,6 +120,7 @@ impl<'a> Entry<'a> {
             kind::TRANSACTION_CHECKED => self.checked(header, &decode(head)?),
             kind::SCHEDULE_RAN => self.schedule_ran(header, &decode::<ScheduleRan>(head)?),
             kind::TIMER_CHANGE => self.timer_change(header, &decode::<TimerChange>(head)?),
+            kind::TRIM => self.trim(&decode::<Trim>(head)?),
             kind::SEEK => self.seek(header, &decode::<Seek>(head)?),
             kind::DEAD_LETTER_CHANGE => self.dead_letter_change(header, &decode::<DeadLetterChange>(head)?),
             kind::CONFIG_PUT => self.config_put(placed.ordinal, header, decode(head)?),
@@ -131,6 +133,9 @@ impl<'a> Entry<'a> {
 
     /// A message that is no part of a unit; maybe a transaction of its own.
     fn message_alone(&mut self, placed: &Placed) -> Result<Outcome, Stop> {
+        if let Some(from) = Self::carried(placed)? {
+            return self.carry(placed, from);
+        }
         let unit = std::slice::from_ref(placed);
         let checked = self.check_message(placed, &UnitKeys::alone())?;
         refuse_commit(&checked.facts)?;
@@ -281,6 +286,7 @@ fn is_known(kind: u8) -> bool {
             | kind::TIMER_CHANGE
             | kind::SCHEDULE_RAN
             | kind::SEEK
+            | kind::TRIM
             | kind::DEAD_LETTER_CHANGE
             | kind::CONFIG_PUT
             | kind::CONFIG_DELETE

@@ -109,7 +109,8 @@ impl Entry<'_> {
             return Ok(free);
         }
         let full = self.state.retrying.get(&group).is_some_and(|count| *count >= limits::HELD_MAX);
-        if full || lease.attempt != FIRST_ATTEMPT || self.is_settled(group, lease) {
+        let trimmed = self.is_trimmed(TopicId(lease.topic), QueueId(lease.queue), lease.offset);
+        if full || trimmed || lease.attempt != FIRST_ATTEMPT || self.is_settled(group, lease) {
             return Ok(false);
         }
         let LeaseRef { topic, queue, offset, attempt } = *lease;
@@ -187,7 +188,9 @@ impl Entry<'_> {
         end: AttemptEnd,
     ) -> Result<Settlement, Error> {
         let Held { topic, queue, offset, attempt, base, record, history, .. } = row;
-        let (fate, message) = (self.fate(group, attempt - base.min(attempt), &end), end.record);
+        // The row knows where a dead letter that came back lies by now.
+        let message = record.unwrap_or(end.record);
+        let fate = self.fate(group, attempt - base.min(attempt), &end);
         let history = self.remember(lease, Before { base, record, history }, expired, end);
         match fate {
             Fate::Again { delay_ms } => {

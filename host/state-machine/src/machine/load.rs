@@ -2,7 +2,10 @@
 
 use std::collections::btree_map::Entry as Place;
 
-use pointsman_model::{BindingId, GroupId, NodeId, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp, TopicId};
+use pointsman_model::{
+    BindingId, GroupId, LogIndex, LogPosition, NodeId, PluginVersionId, QueueId, QueueOffset, TenantId, Timestamp,
+    TopicId,
+};
 
 use super::Store;
 use crate::error::Error;
@@ -170,6 +173,18 @@ fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
     each(store, table::DEAD_COUNT, |key, value, numbers| {
         let (_tenant, group) = (numbers.u32()?, GroupId(numbers.u32()?));
         state.dead.insert(group, decode(key, value)?);
+        Ok(())
+    })?;
+    each(store, table::RELEASED, |key, value, _| {
+        state.released = decode(key, value)?;
+        Ok(())
+    })?;
+    each(store, table::SEGMENT, |key, value, numbers| {
+        let (_shard, base) = (numbers.u32()?, LogPosition(numbers.u64()?));
+        // One that was given up may have its row for a while.
+        if base >= state.released.base() {
+            state.segments.insert(base, LogIndex(decode(key, value)?));
+        }
         Ok(())
     })?;
     each(store, table::TRANSACTION_COUNTS, |key, value, numbers| {

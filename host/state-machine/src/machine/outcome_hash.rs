@@ -5,7 +5,7 @@
 
 use pointsman_model::{LogIndex, hash};
 
-use crate::outcome::{LetterFate, Outcome, Refusal, Settlement};
+use crate::outcome::{Blocker, LetterFate, Outcome, Refusal, Settlement};
 
 /// The hash after an entry.
 pub(super) fn next(before: u64, index: LogIndex, outcomes: &[Outcome]) -> u64 {
@@ -71,6 +71,16 @@ fn write(outcome: &Outcome, out: &mut Vec<u8>) {
             out.extend_from_slice(&place.ordinal.to_le_bytes());
         }
         Outcome::Checked => out.push(41),
+        Outcome::Trimmed(trimmed) => {
+            out.push(43);
+            out.extend_from_slice(&trimmed.queues.to_le_bytes());
+            out.push(trimmed.blocked.as_ref().map_or(0, blocker));
+            out.push(u8::from(trimmed.left));
+        }
+        Outcome::Carried(rows) => {
+            out.push(44);
+            out.extend_from_slice(&rows.to_le_bytes());
+        }
         Outcome::Refused(refusal) => {
             out.push(7);
             write_refusal(refusal, out);
@@ -91,6 +101,15 @@ fn settlement(settlement: &Settlement) -> u8 {
         Settlement::Unknown => 4,
         Settlement::RetrySetFull => 5,
         Settlement::DeadLettered => 6,
+    }
+}
+
+fn blocker(blocker: &Blocker) -> u8 {
+    match blocker {
+        Blocker::NotThere => 1,
+        Blocker::Queue(..) => 2,
+        Blocker::Retrying(_) => 3,
+        Blocker::Owed(_) => 4,
     }
 }
 

@@ -14,7 +14,7 @@ use super::publish::{Checked, Facts};
 use crate::command::{Cause, Origin, Park, Place, TimerChange, TimerOp};
 use crate::error::Error;
 use crate::outcome::{Outcome, ParkedAt, Published, Refusal};
-use crate::state::{DedupId, Moved, Parked};
+use crate::state::{DedupId, Moved, OwedBy, Parked};
 use crate::table;
 
 impl Entry<'_> {
@@ -93,6 +93,8 @@ impl Entry<'_> {
             offset: to.offset.0,
         };
         self.changes.put(table::moved_key(tenant, from.index, from.ordinal), table::encode(&moved));
+        let key = table::moved_of_segment_key(self.meta.segment_base, tenant, from.index, from.ordinal);
+        self.changes.put(key, table::encode(&()));
         Ok(())
     }
 
@@ -167,12 +169,15 @@ impl Entry<'_> {
     /// Takes away all rows of a parked message.
     pub(super) fn remove_parked(&mut self, tenant: TenantId, parked: &Parked) {
         self.changes.delete(table::parked_key(tenant, parked.place.index, parked.place.ordinal));
+        self.forgive(tenant, parked.position, OwedBy::Parked(parked.place.index, parked.place.ordinal));
         self.remove_timer(tenant, parked);
     }
 
     fn put_parked(&mut self, tenant: TenantId, parked: &Parked) {
         let key = table::parked_key(tenant, parked.place.index, parked.place.ordinal);
         self.changes.put(key, table::encode(parked));
+        let by = OwedBy::Parked(parked.place.index, parked.place.ordinal);
+        self.owe(tenant, parked.position, parked.length, by);
     }
 
     fn put_timer(&mut self, tenant: TenantId, parked: &Parked) {

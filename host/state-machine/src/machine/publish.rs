@@ -29,6 +29,8 @@ pub(super) struct Facts {
     pub(super) dedup: Option<Keyed>,
     /// It carries what a transaction is.
     pub(super) transaction: bool,
+    /// It stands for the record that started there.
+    pub(super) carried: Option<u64>,
 }
 
 /// A message that may be stored, unless its key says that it is.
@@ -53,6 +55,7 @@ impl Facts {
             park: head.park,
             origin: head.origin,
             transaction: head.transaction.is_some(),
+            carried: head.carried,
         })
     }
 
@@ -101,6 +104,9 @@ impl Entry<'_> {
 
     fn check_publish(&self, header: &Header, head: &[u8]) -> Result<Facts, Refusal> {
         let facts = Facts::read(head, header.topic)?;
+        if facts.carried.is_some() {
+            return Err(Refusal::Malformed("a copy that is more than a copy".into()));
+        }
         if header.priority > limits::PRIORITY_MAX {
             return Err(Refusal::Malformed(format!("priority {}", header.priority)));
         }
@@ -181,6 +187,8 @@ impl Entry<'_> {
             // After a restart the cache is empty and the row may be there.
             if self.store.get(&key)?.is_none() {
                 self.changes.put(key, table::encode(&offset.0));
+                let key = table::queue_segment_key(topic, queue, self.segment.base);
+                self.changes.put(key, table::encode(&offset.0));
             }
         }
         Ok(())
@@ -217,6 +225,7 @@ struct Head<'a> {
     origin: Option<Origin>,
     #[serde(borrow)]
     transaction: Option<TransactionMeta<'a>>,
+    carried: Option<u64>,
 }
 
 /// Hashes of the keys, in order.

@@ -181,6 +181,10 @@ impl Entry<'_> {
         end: AttemptEnd,
     ) -> Result<Settlement, Error> {
         let fresh = row.is_none();
+        // Retention has taken it while it was leased: there is no next attempt, nor anything to keep.
+        if fresh && self.is_trimmed(TopicId(lease.topic), QueueId(lease.queue), lease.offset) {
+            return Ok(Settlement::Settled);
+        }
         let base = row.as_ref().map_or(0, |row| row.base);
         match self.fate(group, lease.attempt - base.min(lease.attempt), &end) {
             Fate::Again { delay_ms } => {
@@ -198,8 +202,10 @@ impl Entry<'_> {
                 Ok(Settlement::Settled)
             }
             Fate::Dead(reason) => {
-                let record = end.record;
+                let leased = end.record;
                 let before = self.take_retry(tenant, group, row);
+                // The row knows where a dead letter that came back lies by now.
+                let record = before.record.unwrap_or(leased);
                 let history = self.remember(lease, before, expired, end);
                 self.bury(tenant, group, lease, Burial { record, base, reason, history })?;
                 Ok(Settlement::DeadLettered)

@@ -7,11 +7,12 @@ use parking_lot::{MappedRwLockReadGuard, RwLockReadGuard};
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Record};
 use pointsman_model::{
-    GroupId, LogIndex, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
+    GroupId, LogIndex, LogPosition, NodeId, Ordinal, QueueId, QueueOffset, ShardId, TenantId, Term, Timestamp, TopicId,
 };
 use pointsman_state_machine::command::DedupBy;
+use pointsman_state_machine::outcome::Blocker;
 use pointsman_state_machine::state::{
-    AuditRow, DeadLetter, DueTransaction, Held, Moved, Parked, Part, Remembered, Retry, Timer, Transaction,
+    AuditRow, DeadLetter, DueTransaction, Held, Moved, Owed, Parked, Part, Remembered, Retry, Timer, Transaction,
     TransactionState,
 };
 use pointsman_state_machine::{Machine, State};
@@ -98,8 +99,28 @@ impl Shard for FakeShard {
         max: usize,
     ) -> Result<Vec<QueueEntry>, ReadError> {
         let log = self.log.read();
+        let earliest = QueueOffset(log.machine.state().ends(topic, queue).earliest);
+        if from < earliest {
+            return Err(ReadError::Expired { earliest });
+        }
         let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
         Ok(entries.iter().skip(from.0 as usize).take(max).copied().collect())
+    }
+
+    fn owed_entry(&self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<Option<QueueEntry>, ReadError> {
+        let log = self.log.read();
+        let entry = log.queues.get(&(topic, queue)).and_then(|entries| entries.get(offset.0 as usize));
+        Ok(entry.filter(|entry| entry.position >= log.machine.state().released.base()).copied())
+    }
+
+    fn blocker(&self, base: LogPosition) -> Result<Option<Blocker>, ReadError> {
+        let log = self.log.read();
+        log.machine.blocker(&log.store, base).map_err(|error| failed(&error))
+    }
+
+    fn owed(&self, below: LogPosition, max: usize) -> Result<Vec<Owed>, ReadError> {
+        let log = self.log.read();
+        log.machine.owed(&log.store, below, max).map_err(|error| failed(&error))
     }
 
     fn offset_after(
@@ -110,17 +131,22 @@ impl Shard for FakeShard {
     ) -> Result<QueueOffset, ReadError> {
         let log = self.log.read();
         let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
-        Ok(QueueOffset(entries.partition_point(|entry| entry.log_place() <= place) as u64))
+        let found = QueueOffset(entries.partition_point(|entry| entry.log_place() <= place) as u64);
+        Ok(found.max(QueueOffset(log.machine.state().ends(topic, queue).earliest)))
     }
 
     fn offset_at(&self, topic: TopicId, queue: QueueId, time: Timestamp) -> Result<QueueOffset, ReadError> {
         let log = self.log.read();
         let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
-        Ok(QueueOffset(entries.partition_point(|entry| entry.stamp < time) as u64))
+        let found = QueueOffset(entries.partition_point(|entry| entry.stamp < time) as u64);
+        Ok(found.max(QueueOffset(log.machine.state().ends(topic, queue).earliest)))
     }
 
     fn record(&self, entry: &QueueEntry) -> Result<Record, ReadError> {
         let log = self.log.read();
+        if entry.position < log.machine.state().released.base() {
+            return Err(ReadError::Gone);
+        }
         let bytes = log.records.get(&entry.position).ok_or_else(|| ReadError::Storage("no record there".into()))?;
         record::decode(bytes).map_err(|error| ReadError::Storage(error.to_string()))
     }
@@ -131,7 +157,10 @@ impl Shard for FakeShard {
             let at = entries.iter().position(|e| (e.term, e.index, e.ordinal) == (term, index, ordinal));
             if let Some(at) = at {
                 let record = record::decode(&log.records[&entries[at].position]).expect("whole");
-                return Ok(Some(Found { record, offset: QueueOffset(at as u64), stored_at: entries[at].stamp }));
+                let offset = QueueOffset(at as u64);
+                let ends = log.machine.state().ends(record.header.topic, record.header.queue);
+                let found = Found { record, offset, stored_at: entries[at].stamp };
+                return Ok((offset.0 >= ends.earliest).then_some(found));
             }
         }
         Ok(None)

@@ -224,7 +224,8 @@ fn a_damaged_row_is_found_at_the_start() {
     let topic = shard.topic();
     shard.entry(&vec![commands::publish(topic, 0, 1, &PublishHead::default()); 3]);
     shard.one(commands::ack(1, &[commands::lease(topic, 0, 2, 1)]));
-    let is_loaded = |t: u8| ![table::SEGMENT_QUEUE, table::AUDIT, table::AUDIT_OF_TENANT].contains(&t);
+    let is_loaded =
+        |t: u8| ![table::SEGMENT_QUEUE, table::QUEUE_SEGMENT, table::AUDIT, table::AUDIT_OF_TENANT].contains(&t);
     let tables: Vec<u8> = shard.rows.0.keys().map(|key| key[0]).filter(|t| is_loaded(*t)).collect();
     assert!(tables.len() >= 7, "{tables:?}");
     for (key, value) in shard.rows.0.clone().iter().filter(|(key, _)| is_loaded(key[0])) {

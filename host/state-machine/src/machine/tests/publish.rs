@@ -24,6 +24,7 @@ fn full_head() -> PublishHead<'static> {
         park: None,
         origin: None,
         transaction: None,
+        carried: None,
     }
 }
 
