@@ -38,12 +38,15 @@ mod frame;
 mod mutant;
 mod prepare;
 mod read;
+mod rebuild;
 mod recovery;
+mod repair;
 mod scan;
 mod segment;
 mod segment_header;
 mod spare;
 mod state;
+mod survey;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -53,7 +56,9 @@ pub use config::{Damage, LogConfig, RecoveryReport, WriterMode};
 pub use frame::{FRAME_HEADER_BYTES, Frame, FrameKind, Location, Ticket, frame_bytes};
 #[cfg(any(test, feature = "sim"))]
 pub use mutant::Mutant;
+pub use rebuild::Rebuild;
 pub use segment::{Mark, SegmentInfo};
+pub use survey::{Gap, GapEnd};
 
 use state::State;
 use writer::Writer;
@@ -100,7 +105,10 @@ impl CommitLog {
     /// I/O; or a segment is missing, foreign, newer than this release, or has no readable header.
     pub fn open(disk: Arc<dyn Disk>, config: LogConfig) -> Result<(Self, RecoveryReport), Error> {
         config.check()?;
-        let recovered = recovery::recover(&*disk, &config)?;
+        let recovered = match recovery::recover(&*disk, &config) {
+            Err(error) if config.replicated => survey::open_read_only(&*disk, &config, error)?,
+            recovered => recovered?,
+        };
         let mode = config.writer;
         let name = config.shard;
         let inner = Arc::new(Inner {

@@ -8,4 +8,5 @@ mod model;
 mod mutants;
 mod oracle;
 mod random;
+mod repair;
 mod workload;

@@ -15,11 +15,11 @@ use super::{Inner, OnFlushed};
 use crate::Error;
 
 /// The end of the log while frames are placed.
-#[derive(Clone, Copy)]
-struct Place {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
     /// Base of the active segment; none if there is none yet.
-    base: Option<LogPosition>,
-    position: LogPosition,
+    pub(crate) base: Option<LogPosition>,
+    pub(crate) position: LogPosition,
 }
 
 impl Place {
@@ -28,7 +28,7 @@ impl Place {
     }
 
     /// Puts a frame of `bytes` here; true if it opens a segment. A segment takes any frame as its first.
-    fn put(&mut self, bytes: u64, segment_bytes: u64) -> bool {
+    pub(crate) fn put(&mut self, bytes: u64, segment_bytes: u64) -> bool {
         let opens = match self.base {
             None => true,
             Some(base) if base == self.position => false,

@@ -36,6 +36,9 @@ pub struct LogConfig {
     pub tail_cache_bytes: usize,
     /// Who writes.
     pub writer: WriterMode,
+    /// Other replicas have the same log: one that does not open because files are lost or overwritten is opened
+    /// read-only, to be repaired.
+    pub replicated: bool,
     /// A seeded bug, to prove that the tests would find it.
     #[cfg(any(test, feature = "sim"))]
     pub mutant: Option<super::mutant::Mutant>,
@@ -53,6 +56,7 @@ impl LogConfig {
             zero_ahead: true,
             tail_cache_bytes: limits::TAIL_CACHE_BYTES_DEFAULT,
             writer: WriterMode::Thread,
+            replicated: false,
             #[cfg(any(test, feature = "sim"))]
             mutant: None,
         }

@@ -125,7 +125,7 @@ impl Inner {
             let view = self.view(&state, index)?;
             drop(state);
             let found = self.find(&view, index).and_then(|mut cursor| {
-                let header = cursor.header().map_err(|stop| self.stopped(&view, cursor.position, stop))?;
+                let header = cursor.header().map_err(|stop| self.stopped(view.base, cursor.position, stop))?;
                 Ok((header, cursor.position))
             });
             if found.is_ok() || !self.was_cut(&view) {
@@ -215,9 +215,9 @@ impl Inner {
         let mut cursor = Cursor::new(self.source(view)?, self.config.owner(), view.base, mark.position, view.end);
         let mut next = mark.index;
         while next < index {
-            let header = cursor.header().map_err(|stop| self.stopped(view, cursor.position, stop))?;
+            let header = cursor.header().map_err(|stop| self.stopped(view.base, cursor.position, stop))?;
             if header.index != next {
-                return Err(self.out_of_order(view, cursor.position));
+                return Err(self.out_of_order(view.base, cursor.position));
             }
             cursor.skip(&header);
             next = next.next();
@@ -229,7 +229,7 @@ impl Inner {
         let mut marks = Vec::new();
         let mut cursor = Cursor::new(self.source(view)?, self.config.owner(), view.base, view.base, view.end);
         while cursor.position < view.end {
-            let header = cursor.header().map_err(|stop| self.stopped(view, cursor.position, stop))?;
+            let header = cursor.header().map_err(|stop| self.stopped(view.base, cursor.position, stop))?;
             push_mark(&mut marks, Mark { index: header.index, position: cursor.position });
             cursor.skip(&header);
         }
@@ -247,15 +247,15 @@ impl Inner {
         let mut cursor = self.find(view, range.start)?;
         let mut next = range.start;
         while next < range.end.min(view.next_index) {
-            let header = cursor.header().map_err(|stop| self.stopped(view, cursor.position, stop))?;
+            let header = cursor.header().map_err(|stop| self.stopped(view.base, cursor.position, stop))?;
             if header.index != next {
-                return Err(self.out_of_order(view, cursor.position));
+                return Err(self.out_of_order(view.base, cursor.position));
             }
             if !out.is_empty() && header.bytes() as usize > *room {
                 *room = 0;
                 return Ok(());
             }
-            let rest = cursor.records(&header).map_err(|stop| self.stopped(view, cursor.position, stop))?;
+            let rest = cursor.records(&header).map_err(|stop| self.stopped(view.base, cursor.position, stop))?;
             let frame = header.frame(&rest, Location { position: cursor.position, segment_base: view.base });
             *room = room.saturating_sub(frame.bytes());
             out.push(frame);
@@ -265,16 +265,16 @@ impl Inner {
         Ok(())
     }
 
-    fn stopped(&self, view: &View, position: LogPosition, stop: Stop) -> Error {
-        let path = path(&self.config.segments_dir(), view.base);
+    pub(crate) fn stopped(&self, base: LogPosition, position: LogPosition, stop: Stop) -> Error {
+        let path = path(&self.config.segments_dir(), base);
         match stop {
             Stop::Io(error) => Error::io("read", &path)(error),
             Stop::Bad(bad) => Error::Damaged { path, position, reason: bad.reason() },
         }
     }
 
-    fn out_of_order(&self, view: &View, position: LogPosition) -> Error {
-        let path = path(&self.config.segments_dir(), view.base);
+    pub(crate) fn out_of_order(&self, base: LogPosition, position: LogPosition) -> Error {
+        let path = path(&self.config.segments_dir(), base);
         Error::Damaged { path, position, reason: "the frame does not follow the one before" }
     }
 }

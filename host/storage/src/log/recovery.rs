@@ -14,6 +14,7 @@ use pointsman_model::limits;
 use super::change::zero_range;
 use super::config::{Damage, LogConfig, RecoveryReport};
 use super::mutant::Mutant;
+use super::rebuild::is_unfinished;
 use super::scan::{Extent, Scan, TailEntry, scan};
 use super::segment::{Segment, base_of, file_offset, path};
 use super::segment_header::{HEADER_PAGE_BYTES, SegmentHeader, Watermark};
@@ -32,11 +33,11 @@ pub(crate) struct Recovered {
 }
 
 /// A segment file whose header is good.
-struct Found {
-    path: PathBuf,
-    header: SegmentHeader,
-    watermark: Watermark,
-    info: FileInfo,
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
+    pub(crate) watermark: Watermark,
+    pub(crate) info: FileInfo,
 }
 
 /// What the walk over all segments found.
@@ -79,7 +80,7 @@ fn find(disk: &dyn Disk, config: &LogConfig, dir: &Path) -> Result<(Vec<Found>, 
     let (mut found, mut stray) = (Vec::new(), Vec::new());
     for name in disk.list(dir).map_err(Error::io("list", dir))? {
         let path = dir.join(&name);
-        if is_spare(&name) {
+        if is_spare(&name) || is_unfinished(&name) {
             stray.push(path);
         } else if let Some(base) = base_of(&name) {
             found.push(look(disk, config, path, base)?);
@@ -91,7 +92,7 @@ fn find(disk: &dyn Disk, config: &LogConfig, dir: &Path) -> Result<(Vec<Found>, 
 }
 
 /// Reads a segment's first page.
-fn look(disk: &dyn Disk, config: &LogConfig, path: PathBuf, base: LogPosition) -> Result<Found, Error> {
+pub(crate) fn look(disk: &dyn Disk, config: &LogConfig, path: PathBuf, base: LogPosition) -> Result<Found, Error> {
     let info = disk.info(&path).map_err(Error::io("look at", &path))?;
     let file = disk.open_read(&path).map_err(Error::io("open", &path))?;
     let mut page = vec![0; HEADER_PAGE_BYTES as usize];
@@ -110,7 +111,7 @@ fn look(disk: &dyn Disk, config: &LogConfig, path: PathBuf, base: LogPosition) -
 }
 
 /// Where the kept segments start: a purge may have been interrupted before it unlinked all.
-fn first_kept(found: &[Found], purged: Option<Base>) -> usize {
+pub(crate) fn first_kept(found: &[Found], purged: Option<Base>) -> usize {
     let Some(purged) = purged else { return 0 };
     let next = purged.index.next();
     found.windows(2).take_while(|pair| pair[1].header.base_index <= next).count()

@@ -1,0 +1,378 @@
+//! Lost, cut, swapped and overwritten segment files come again from another replica's entries, byte for byte.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pointsman_model::ids::LogIndex;
+
+use super::oracle::{DIR, Setting, read_all};
+use super::random::Random;
+use super::workload::frame;
+use crate::Error;
+use crate::disk::sim::{SimDisk, World, choices};
+use crate::disk::{Disk, ensure_dir};
+use crate::log::{CommitLog, Frame, Gap, GapEnd, LogConfig, Rebuild, SegmentInfo};
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+
+fn config() -> LogConfig {
+    let setting = Setting { zero_ahead: false, tail_cache_bytes: 0, mutant: None };
+    LogConfig { replicated: true, ..setting.config() }
+}
+
+fn open(disk: &SimDisk) -> Result<CommitLog, Error> {
+    Ok(CommitLog::open(Arc::new(disk.clone()), config())?.0)
+}
+
+/// A whole log of five segments or more, as this replica had it and as another one has it.
+struct Whole {
+    world: World,
+    frames: Vec<Frame>,
+    segments: Vec<SegmentInfo>,
+}
+
+/// Sealed segments are taken unread at a start, so `sealed` decides what finds the damage.
+fn whole(seed: u64, sealed: bool) -> Whole {
+    let disk = SimDisk::default();
+    ensure_dir(&disk, Path::new(DIR)).expect("mkdir");
+    let log = open(&disk).expect("open");
+    let mut random = Random::new(seed);
+    let mut index = 0;
+    while log.segments().len() < 5 || random.below(4) > 0 {
+        // One entry in a few is longer than a segment, or a blank one of a new leader.
+        let sizes = match random.below(12) {
+            0 => vec![SEGMENT_BYTES as usize + random.below(5_000) as usize],
+            1 => Vec::new(),
+            _ => (0..=random.below(3)).map(|_| random.below(3_000) as usize).collect(),
+        };
+        log.append(vec![frame(1 + index / 9, index, index, &sizes)], Box::new(|_| {})).expect("append");
+        log.barrier().expect("barrier");
+        index += 1;
+    }
+    if sealed {
+        for segment in log.full_segments() {
+            log.seal(segment.base).expect("seal");
+        }
+    }
+    let (frames, segments) = (read_all(&log).expect("read"), log.segments());
+    drop(log);
+    Whole { world: disk.world(), frames, segments }
+}
+
+impl Whole {
+    fn path(&self, at: usize) -> PathBuf {
+        Path::new(DIR).join("log").join(format!("{:020}.seg", self.segments[at].base.0))
+    }
+
+    /// What this replica's segments must be again.
+    fn expected(&self) -> BTreeMap<String, Vec<u8>> {
+        segments_of(&self.world)
+    }
+}
+
+/// The segments' bytes without the watermarks, which replicas need not have in common.
+fn segments_of(world: &World) -> BTreeMap<String, Vec<u8>> {
+    let mut files = world.files();
+    files.retain(|path, _| path.contains("/log/"));
+    for bytes in files.values_mut().filter(|bytes| bytes.len() >= 1_536) {
+        bytes[512..532].fill(0);
+        bytes[1_024..1_044].fill(0);
+    }
+    files
+}
+
+/// Ways a file may go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    Flip,
+    ZeroPage,
+    ZeroHeader,
+    Cut,
+    Swap,
+    Delete,
+    DeleteTwo,
+}
+
+const HARMS: [Harm; 7] =
+    [Harm::Flip, Harm::ZeroPage, Harm::ZeroHeader, Harm::Cut, Harm::Swap, Harm::Delete, Harm::DeleteTwo];
+
+/// Writes a file anew with other bytes, durably.
+fn put(disk: &SimDisk, path: &Path, bytes: &[u8]) {
+    if disk.info(path).is_ok() {
+        disk.unlink(path).expect("unlink");
+    }
+    let file = disk.create(path).expect("create");
+    file.write_all_at(bytes, 0).expect("write");
+    file.sync_data().expect("sync");
+}
+
+/// Bytes of a segment's frames that were surely durable: the last group commit of a log is in doubt.
+fn durable_bytes(whole: &Whole, at: usize) -> u64 {
+    let segment = &whole.segments[at];
+    let last = whole.frames.last().expect("entries").location;
+    let end = if last.segment_base == segment.base { last.position } else { segment.end };
+    end.0 - segment.base.0
+}
+
+fn harm(whole: &Whole, at: usize, harm: Harm, random: &mut Random) -> SimDisk {
+    let disk = SimDisk::with(whole.world.clone());
+    let files = whole.world.files();
+    let bytes = |at: usize| {
+        let found = files.iter().find(|(path, _)| Path::new(path).ends_with(whole.path(at)));
+        found.expect("it is there").1.clone()
+    };
+    let (path, mut content) = (whole.path(at), bytes(at));
+    let used = durable_bytes(whole, at) as usize;
+    let sealed = disk.info(&path).expect("it is there").read_only;
+    match harm {
+        Harm::Flip => content[4_096 + random.below(used as u64) as usize] ^= 1 << random.below(8),
+        Harm::ZeroPage => {
+            let from = 4_096 + (random.below(used as u64) as usize & !4_095);
+            let end = (from + 4_096).min(content.len());
+            content[from..end].fill(0);
+        }
+        Harm::ZeroHeader => content[..4_096].fill(0),
+        Harm::Cut => content.truncate(random.below(4_096 + used as u64) as usize),
+        Harm::Swap => {
+            let other = if at == 0 { 1 } else { at - 1 };
+            put(&disk, &whole.path(other), &content);
+            content = bytes(other);
+        }
+        Harm::Delete | Harm::DeleteTwo => {}
+    }
+    match harm {
+        Harm::Delete => disk.unlink(&path).expect("unlink"),
+        Harm::DeleteTwo => {
+            disk.unlink(&path).expect("unlink");
+            disk.unlink(&whole.path(at + 1)).expect("unlink");
+        }
+        _ => {
+            put(&disk, &path, &content);
+            disk.set_read_only(&path, sealed).expect("mode");
+        }
+    }
+    disk.sync_dir(&Path::new(DIR).join("log")).expect("sync");
+    disk
+}
+
+/// Fills a gap with what the other replica has.
+fn fill(mut rebuild: Rebuild, frames: &[Frame]) -> Result<Rebuild, Error> {
+    let to_the_end = matches!(rebuild.gap().end, GapEnd::Log { .. });
+    while to_the_end || !rebuild.is_filled() {
+        let Some(frame) = frames.get(rebuild.next().0 as usize) else { break };
+        rebuild.push(frame)?;
+    }
+    Ok(rebuild)
+}
+
+/// Opens a log and repairs it from the other replica; true if there was something to repair.
+fn repair(disk: &SimDisk, frames: &[Frame]) -> Result<bool, Error> {
+    let log = open(disk)?;
+    let damaged = !log.damages().is_empty();
+    if damaged {
+        for gap in log.gaps()? {
+            fill(log.rebuild(gap)?, frames)?.finish()?;
+        }
+        log.reopen()?;
+    }
+    for segment in log.segments() {
+        let Err(error) = log.verify_sealed(segment.base) else { continue };
+        assert!(matches!(error, Error::Damaged { .. } | Error::DamagedFile { .. } | Error::Foreign { .. }), "{error}");
+        let gap = log.gap_of_sealed(segment.base, "found later")?;
+        log.replace_sealed(fill(log.rebuild(gap)?, frames)?)?;
+        log.verify_sealed(segment.base)?;
+    }
+    let read = read_all(&log)?;
+    assert!(read == frames, "{} entries of {}", read.len(), frames.len());
+    // It goes on.
+    log.check_room(100)?;
+    Ok(damaged)
+}
+
+#[test]
+fn every_harm_to_every_segment_is_repaired_byte_for_byte() {
+    let mut repaired = BTreeMap::<String, usize>::new();
+    for seed in 0..12 {
+        let sealed = seed % 2 == 0;
+        let whole = whole(seed, sealed);
+        let mut random = Random::new(seed);
+        let segments = whole.segments.len();
+        for at in 0..segments {
+            for one in HARMS {
+                // A log whose last file is gone looks like a shorter one, which is for consensus to notice.
+                let gone = match one {
+                    Harm::Delete => at + 1 == segments,
+                    Harm::DeleteTwo => at + 2 >= segments,
+                    Harm::Flip | Harm::ZeroPage | Harm::Cut => durable_bytes(&whole, at) == 0,
+                    _ => false,
+                };
+                if gone {
+                    continue;
+                }
+                let name = format!("seed {seed}, {one:?} of segment {at} of {segments}");
+                let disk = harm(&whole, at, one, &mut random);
+                repair(&disk, &whole.frames).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let found = segments_of(&disk.world());
+                for (path, expected) in whole.expected() {
+                    let same = found.get(&path) == Some(&expected);
+                    assert!(same, "{name}: {path} differs, {:?} bytes", found.get(&path).map(Vec::len));
+                }
+                let extra: Vec<_> = found.keys().filter(|path| path.ends_with(".seg")).collect();
+                assert_eq!(extra.len(), segments, "{name}");
+                *repaired.entry(format!("{one:?}")).or_default() += 1;
+            }
+        }
+    }
+    assert_eq!(repaired.len(), HARMS.len(), "{repaired:?}");
+    assert!(repaired.values().all(|count| *count > 30), "{repaired:?}");
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_a_repair_leaves_something_to_repair_and_nothing_lost() {
+    let (mut states, mut undone) = (0, 0);
+    for seed in 20..22 {
+        let whole = whole(seed, seed % 2 == 0);
+        let mut random = Random::new(seed);
+        for one in HARMS {
+            let at = 1 + random.below(whole.segments.len() as u64 - 3) as usize;
+            let disk = harm(&whole, at, one, &mut random);
+            let worlds = Arc::new(Mutex::new(Vec::new()));
+            let seen = Arc::clone(&worlds);
+            disk.observe(Box::new(move |world| seen.lock().push(world.clone())));
+            repair(&disk, &whole.frames).expect("repaired");
+            disk.stop_observing();
+            let worlds = std::mem::take(&mut *worlds.lock());
+            for (operation, world) in worlds.iter().enumerate() {
+                let atoms = world.atoms();
+                for choice in choices(&atoms, seed << 16 | operation as u64, 2).into_iter().take(12) {
+                    let name = format!("seed {seed}, {one:?} of segment {at}, operation {operation}, {choice:?}");
+                    let crashed = SimDisk::with(world.crash(&atoms, choice).0);
+                    let damaged = repair(&crashed, &whole.frames).unwrap_or_else(|error| panic!("{name}: {error}"));
+                    let found = segments_of(&crashed.world());
+                    assert!(whole.expected().iter().all(|(path, bytes)| found.get(path) == Some(bytes)), "{name}");
+                    states += 1;
+                    undone += usize::from(damaged);
+                }
+            }
+        }
+    }
+    println!("{states} states, {undone} of them still damaged");
+    assert!(states > 1_000 && undone > 200 && undone < states, "{states} states, {undone} still damaged");
+}
+
+/// The gap of a log whose second segment is gone.
+fn gap(whole: &Whole) -> (SimDisk, CommitLog, Gap) {
+    let disk = harm(whole, 1, Harm::Delete, &mut Random::new(1));
+    let log = open(&disk).expect("open");
+    let gaps = log.gaps().expect("survey");
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    (disk, log, gap.clone())
+}
+
+#[test]
+fn a_damaged_log_serves_what_is_whole_and_takes_nothing() {
+    let whole = whole(31, false);
+    let (disk, log, gap) = gap(&whole);
+    let before = disk.world().files();
+    let first = gap.damage.first_index;
+    assert_eq!(first, whole.segments[1].first_index);
+    assert_eq!(log.read(LogIndex(0)..first, usize::MAX).expect("before"), whole.frames[..first.0 as usize]);
+    let behind = gap.damage.next_index.expect("known");
+    let read = log.read(behind..LogIndex(u64::MAX), usize::MAX).expect("behind");
+    assert_eq!(read.first(), whole.frames.get(behind.0 as usize));
+    assert!(log.read(first..behind, 1).is_err(), "what is missing is an error");
+    let (term, index, _) = log.last().expect("entries");
+    let next = frame(term.0, index.0 + 1, 1, &[10]);
+    assert!(matches!(log.append(vec![next], Box::new(|_| {})), Err(Error::ReadOnly { .. })));
+    assert!(matches!(log.reopen(), Err(Error::SegmentMissing { .. })));
+    assert_eq!(disk.world().files(), before, "nothing was written");
+}
+
+#[test]
+fn entries_that_do_not_belong_are_refused_and_nothing_is_swapped_in() {
+    let long = |whole: &Whole| whole.segments[1].last_index.0 > whole.segments[1].first_index.0 + 2;
+    let whole = (35..).map(|seed| whole(seed, false)).find(long).expect("some seed has one");
+    let (disk, log, gap) = gap(&whole);
+    let first = gap.damage.first_index.0 as usize;
+    let end = gap.damage.next_index.expect("known").0 as usize;
+    let good = &whole.frames[first..end];
+    assert!(good.len() > 2, "{} entries", good.len());
+    let wrong: [(&str, &dyn Fn(&mut Frame)); 6] = [
+        ("term back", &|frame| frame.term.0 = 0),
+        ("index", &|frame| frame.index.0 += 1),
+        ("stamp", &|frame| frame.stamp.0 += 1),
+        ("records", &|frame| frame.records = flipped(&frame.records)),
+        ("place", &|frame| frame.location.position.0 += 8),
+        ("segment", &|frame| frame.location.segment_base.0 += 8),
+    ];
+    let last = good.len() - 1;
+    for (name, change) in wrong {
+        let mut rebuild = log.rebuild(gap.clone()).expect("rebuild");
+        let pushed = good.iter().enumerate().try_for_each(|(at, frame)| {
+            let mut frame = frame.clone();
+            // A stamp or a term is contradicted by the header behind, whose predecessor's checksum covers both.
+            if at == last {
+                change(&mut frame);
+            }
+            rebuild.push(&frame)
+        });
+        assert!(pushed.is_err(), "{name}: {pushed:?}");
+    }
+    let mut short = log.rebuild(gap.clone()).expect("rebuild");
+    short.push(&good[0]).expect("good");
+    assert!(matches!(short.finish(), Err(Error::DamagedFile { .. })), "entries are missing");
+    let names: Vec<_> = disk.world().files().into_keys().filter(|path| path.ends_with(".seg")).collect();
+    assert_eq!(names.len(), whole.segments.len() - 1, "{names:?}");
+    fill(log.rebuild(gap).expect("rebuild"), &whole.frames).expect("good entries").finish().expect("swapped in");
+    log.reopen().expect("whole");
+}
+
+/// Records with one bit that is not theirs; empty ones become one byte.
+fn flipped(records: &bytes::Bytes) -> bytes::Bytes {
+    let mut bytes = records.to_vec();
+    match bytes.last_mut() {
+        Some(last) => *last ^= 1,
+        None => bytes.push(1),
+    }
+    bytes.into()
+}
+
+#[test]
+fn the_end_of_a_log_may_be_given_up_and_is_whole_then() {
+    let whole = whole(33, false);
+    let last = whole.segments.len() - 1;
+    for one in [Harm::Flip, Harm::ZeroHeader] {
+        let disk = harm(&whole, last, one, &mut Random::new(3));
+        let log = open(&disk).expect("open");
+        let gaps = log.gaps().expect("survey");
+        let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+        assert!(matches!(gap.end, GapEnd::Log { .. }), "{gap:?}");
+        let first = gap.damage.first_index;
+        log.rebuild(gap.clone()).expect("rebuild").finish().expect("cut");
+        let report = log.reopen().expect("whole");
+        assert_eq!(report.last.map(|last| last.1.next()), Some(first), "{one:?}");
+        log.append(whole.frames[first.0 as usize..].to_vec(), Box::new(|_| {})).expect("it goes on");
+        log.barrier().expect("barrier");
+        drop(log);
+        let found = segments_of(&disk.world());
+        assert!(whole.expected().iter().all(|(path, bytes)| found.get(path) == Some(bytes)), "{one:?}");
+    }
+}
+
+#[test]
+fn a_reader_goes_on_while_a_sealed_segment_is_replaced() {
+    let whole = whole(34, true);
+    let disk = harm(&whole, 2, Harm::ZeroPage, &mut Random::new(4));
+    let log = open(&disk).expect("sealed segments are taken unread");
+    assert_eq!(log.damages(), []);
+    assert!(read_all(&log).is_err(), "never served");
+    let segment = whole.segments[2];
+    let gap = log.gap_of_sealed(segment.base, "found by a reader").expect("sealed");
+    let rebuild = fill(log.rebuild(gap).expect("rebuild"), &whole.frames).expect("filled");
+    log.replace_sealed(rebuild).expect("swapped in");
+    assert_eq!(read_all(&log).expect("whole"), whole.frames);
+    let active = whole.segments.last().expect("some");
+    assert!(matches!(log.gap_of_sealed(active.base, "active"), Err(Error::NotInLog { .. })));
+}
