@@ -108,6 +108,8 @@ pub struct RecoveryReport {
     pub scanned: usize,
     /// Bytes of the torn tail that were cut; 0 after a clean stop.
     pub torn_bytes: u64,
+    /// The last segment is read-only, so there was one behind it: a truncation was interrupted, or a file is gone.
+    pub successor_gone: bool,
     /// Damage below the watermark. If there is any, nothing was written and the log takes no entries.
     pub damages: Vec<Damage>,
     /// The last entry.

@@ -268,9 +268,9 @@ fn assemble(walk: Walk, base_file: BaseFile, purged: Option<Base>) -> Recovered 
     let report = RecoveryReport {
         segments: state.segments.len(),
         scanned: walk.scanned,
-        torn_bytes: 0,
         damages: walk.damages,
         last: state.last(),
+        ..RecoveryReport::default()
     };
     Recovered { state, writer: Writer { active: None, base_file }, report }
 }
@@ -288,6 +288,7 @@ fn finish(
         disk.unlink(path).map_err(Error::io("remove", path))?;
     }
     if let (Some(last), Some(segment)) = (last, recovered.state.segments.back_mut()) {
+        recovered.report.successor_gone = last.info.read_only;
         if last.info.read_only {
             disk.set_read_only(&last.path, false).map_err(Error::io("make writable", &last.path))?;
         }
