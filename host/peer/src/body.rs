@@ -43,6 +43,21 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Whether it is known that no further piece comes.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.inner, Inner::Ended)
+    }
+
+    /// The whole body, if it is here and at most `max` bytes; else itself again.
+    pub(crate) fn small(self, max: usize) -> Result<Bytes, Self> {
+        match self.inner {
+            Inner::Whole(bytes) if bytes.len() <= max => Ok(bytes),
+            inner => Err(Self { inner }),
+        }
+    }
+}
+
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self { inner: if bytes.is_empty() { Inner::Ended } else { Inner::Whole(bytes) } }
@@ -64,6 +79,7 @@ impl Stream for Body {
                 }
             },
         };
+        // Also drops what was behind it: an ended or broken stream is not asked again.
         self.inner = Inner::Ended;
         Poll::Ready(item)
     }

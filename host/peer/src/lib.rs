@@ -20,11 +20,29 @@
 //! The bytes are in `docs/reference/peer-protocol.md`, the choices in `docs/adr/0017-peer-protocol.md`.
 
 pub mod body;
+mod caller;
 pub mod config;
+mod connection;
 pub mod error;
+mod flow;
+mod frame;
 pub mod handler;
+mod handshake;
+mod hello;
+mod lane;
+mod link;
+mod mesh;
+mod outbox;
+mod pace;
 pub mod peers;
 pub mod seen;
+mod server;
+mod serving;
+mod tally;
+mod tls;
+
+#[cfg(test)]
+mod tests;
 
 pub use body::{Body, BodyError};
 pub use config::{PeersConfig, TlsFiles};

@@ -1,0 +1,116 @@
+//! What all connections of a node share, and how one is run from its first byte to its last.
+
+mod dial;
+mod listen;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pointsman_model::NodeId;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::Ending;
+use crate::handler::Handler;
+use crate::handshake::Denied;
+use crate::lane::Lane;
+use crate::link::Link;
+use crate::pace::Pace;
+use crate::serving::Serving;
+use crate::tally::Tally;
+use crate::tls::Tls;
+
+/// How often one thing that anybody can cause from outside is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shared by all connections of a node.
+pub(crate) struct Mesh {
+    pub(crate) links: BTreeMap<NodeId, Arc<Link>>,
+    pub(crate) tally: Tally,
+    pub(crate) stop: CancellationToken,
+    /// Connections, and those who dial and listen: they end by themselves once `stop` is cancelled.
+    pub(crate) connections: Serving,
+    /// What is served for others.
+    pub(crate) serving: Serving,
+    handler: Arc<dyn Handler>,
+    tls: Option<Tls>,
+    pace: Pace,
+    complained: Mutex<Option<Instant>>,
+}
+
+impl Mesh {
+    pub(crate) fn new(
+        links: BTreeMap<NodeId, Arc<Link>>,
+        handler: Arc<dyn Handler>,
+        tls: Option<Tls>,
+        pace: Pace,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            links,
+            tally: Tally::default(),
+            stop: CancellationToken::new(),
+            connections: Serving::default(),
+            serving: Serving::default(),
+            handler,
+            tls,
+            pace,
+            complained: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn handler(&self) -> &dyn Handler {
+        &*self.handler
+    }
+
+    /// Whether a connection from or to that address may be used.
+    fn may_use(&self, address: SocketAddr) -> bool {
+        self.tls.is_some() || address.ip().to_canonical().is_loopback()
+    }
+
+    /// Counts a connection that did not get through its hello.
+    fn denied(&self, denied: &Denied, who: SocketAddr) {
+        match denied {
+            Denied::Ours { .. } | Denied::Theirs(_) | Denied::Address(_) => {
+                self.tally.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Denied::Garbage(_) | Denied::Late | Denied::Tls(_) | Denied::Cut => {
+                self.tally.garbage.fetch_add(1, Ordering::Relaxed);
+            }
+            Denied::Io(_) | Denied::Hung => return,
+        }
+        if self.may_complain() {
+            tracing::warn!(peer.address = %who, reason = %denied, "a connection to the peer port was refused");
+        }
+    }
+
+    /// Counts and logs the end of a connection.
+    fn ended(&self, ending: &Ending, node: NodeId, lane: Lane) {
+        match ending {
+            Ending::Garbage(broken) => {
+                self.tally.garbage.fetch_add(1, Ordering::Relaxed);
+                if self.may_complain() {
+                    tracing::error!(peer.node = node.0, peer.lane = lane.name(), reason = %broken, "what a node sent breaks the peer protocol");
+                }
+            }
+            Ending::Silent => {
+                self.tally.silent.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(peer.node = node.0, peer.lane = lane.name(), "node {} fell silent", node.0);
+            }
+            Ending::Stopped | Ending::Closed | Ending::Io(_) => {
+                tracing::debug!(peer.node = node.0, peer.lane = lane.name(), reason = %ending, "a peer connection ended");
+            }
+        }
+    }
+
+    fn may_complain(&self) -> bool {
+        let mut complained = self.complained.lock();
+        let may = complained.is_none_or(|then| then.elapsed() >= LOG_INTERVAL);
+        if may {
+            *complained = Some(Instant::now());
+        }
+        may
+    }
+}
