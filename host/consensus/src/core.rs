@@ -19,6 +19,7 @@ use pointsman_storage::vote::VoteFile;
 use tokio::sync::watch;
 
 use crate::background::Background;
+use crate::doubts::Doubts;
 use crate::leadership::Leadership;
 use crate::outcomes::Outcomes;
 use crate::progress::Progress;
@@ -46,6 +47,10 @@ pub(crate) struct Core {
     pub(crate) gate: VoteGate,
     /// What `apply` came to, to be compared with the other replicas.
     pub(crate) outcomes: Outcomes,
+    /// Damage of the log that readers met.
+    pub(crate) doubts: Doubts,
+    /// Why a damaged log is not repaired yet, once that was tried.
+    pub(crate) repairing: Mutex<Option<String>>,
     /// Why the shard stopped here, once it did.
     failure: Mutex<Option<String>>,
     /// Entries up to here may be purged, plus one; 0 is none.
@@ -95,6 +100,8 @@ impl Core {
             leadership: Leadership::new(term),
             gate: VoteGate::default(),
             outcomes: Outcomes::default(),
+            doubts: Doubts::default(),
+            repairing: Mutex::default(),
             failure: Mutex::default(),
             purge_allowed: AtomicU64::new(0),
             applied_segment: AtomicU64::new(u64::MAX),

@@ -52,6 +52,21 @@ impl Core {
         Ok(())
     }
 
+    /// Everything derived from the log anew, after the log was repaired.
+    ///
+    /// # Errors
+    /// What reading the log or the state says; [`Error::Malformed`] if the state is ahead of the log.
+    pub(crate) fn derive_all(&self) -> Result<(), Error> {
+        let applied = self.applied_index();
+        if applied > self.log.last().map(|(_, last, _)| last).max(self.log.purged().map(|base| base.index)) {
+            return Err(Error::Malformed("repair: the log does not reach the state"));
+        }
+        self.queues.clear()?;
+        let expected: Vec<LogPosition> =
+            expected_sidecars(&self.log, applied).iter().map(|sealed| sealed.base).collect();
+        self.derive_missing(&expected)
+    }
+
     /// The sidecars of one segment anew, after one was found damaged.
     ///
     /// # Errors

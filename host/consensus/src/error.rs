@@ -37,6 +37,16 @@ pub enum Error {
         /// The last entry purged.
         purged: LogIndex,
     },
+    /// No other replica gave an entry that is missing here.
+    #[error("entry {index} is missing, and no other node has it: {answered} of {asked} answered")]
+    NoEntries {
+        /// The entry.
+        index: LogIndex,
+        /// How many nodes were asked.
+        asked: usize,
+        /// How many answered.
+        answered: usize,
+    },
     /// openraft stopped.
     #[error("raft stopped: {0}")]
     Raft(String),

@@ -21,6 +21,8 @@
 //! | `recovery` | what is there after a crash, and what may stay |
 //! | `leadership` | whether this node leads and may propose |
 //! | `background` | where blocking work goes |
+//! | `repair` `doubts` | a damaged log is repaired from other replicas |
+//! | `vigil` | what a running replica asks the others: may it vote, does it differ |
 //! | `questions` | what replicas ask each other beside Raft |
 //! | `outcomes` | hashes of what `apply` came to, compared between replicas |
 //! | `vote_gate` | whether this node may vote after it cut its tail |
@@ -47,6 +49,7 @@ mod background;
 mod config;
 mod core;
 mod derived;
+mod doubts;
 mod entry;
 mod error;
 mod leadership;
@@ -59,6 +62,7 @@ mod progress;
 mod questions;
 mod raft_types;
 mod recovery;
+mod repair;
 mod reply;
 mod runtime;
 mod serve;
@@ -66,6 +70,7 @@ mod shard;
 mod snapshot;
 mod sync_times;
 pub mod transport;
+mod vigil;
 mod vote_gate;
 
 pub use background::Background;

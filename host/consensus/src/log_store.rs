@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use openraft::RaftLogReader;
@@ -23,6 +24,9 @@ use crate::{Error, membership};
 
 /// Record bytes read at once for replication or `apply`; one entry is always read.
 const READ_BYTES_MAX: usize = 2 << 20;
+
+/// How long replication waits for a damaged segment to be repaired; then openraft stops, and the shard with it.
+const REPAIR_WITHIN: Duration = Duration::from_secs(60);
 
 /// openraft's log storage, and its reader: clones share one log.
 #[derive(Clone)]
@@ -126,8 +130,18 @@ impl RaftLogReader<Types> for LogStore {
         }))
     }
 
+    /// What replication reads. Damage is not handed on: the entries come when they are repaired.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.pieces(start, end).next().unwrap_or_else(|| Ok(Vec::new()))
+        let (doubts, range) = (&self.0.doubts, LogIndex(start)..LogIndex(end));
+        let read = match self.0.log.read(range.clone(), READ_BYTES_MAX) {
+            Err(error) => match doubts.report_error(&error) {
+                Some(place) if doubts.wait(place, REPAIR_WITHIN).await => self.0.log.read(range, READ_BYTES_MAX),
+                _ => Err(error),
+            },
+            read => read,
+        };
+        let entries: Result<_, Error> = read?.into_iter().map(entry_of).collect();
+        Ok(entries?)
     }
 
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<Entry, io::Error>> + Send

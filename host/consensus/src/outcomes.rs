@@ -22,8 +22,13 @@ pub(crate) struct Outcomes(Mutex<VecDeque<(u64, u64)>>);
 /// What the comparison says of this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nobody contradicts it, or too few have answered to tell.
+    /// Nobody contradicts it, or those who do are not trusted.
     Fine,
+    /// Somebody contradicts it, and a voter that has not answered decides who is right.
+    Doubt {
+        /// Where.
+        index: u64,
+    },
     /// More than half of the voters agree on another hash.
     Differs {
         /// Where.
@@ -58,7 +63,8 @@ impl Outcomes {
 /// Compares what this replica knows with what other voters said. `voters` counts all voters, this one included.
 ///
 /// The newest index at which this one differs from anybody decides: a hash is running, so who differs once differs ever
-/// after. Nobody is fenced on a tie: with three voters and two that answered, one against one says nothing of who is right.
+/// after, restarts included. On a tie nobody is fenced while a silent voter may decide it: one against one says nothing
+/// of who is right. When no answer can decide it any more, all are.
 pub(crate) fn judge(mine: &[(u64, u64)], others: &BTreeMap<RaftNodeId, Vec<(u64, u64)>>, voters: usize) -> Verdict {
     for (index, hash) in mine.iter().rev() {
         let said: Vec<u64> = others
@@ -76,8 +82,9 @@ pub(crate) fn judge(mine: &[(u64, u64)], others: &BTreeMap<RaftNodeId, Vec<(u64,
         let majority = voters / 2 + 1;
         return match votes.iter().max_by_key(|(_, count)| **count) {
             Some((most, count)) if *count >= majority && most != hash => Verdict::Differs { index: *index },
+            Some((_, count)) if *count >= majority => Verdict::Fine,
             Some((_, count)) if count + silent < majority => Verdict::Undecided { index: *index },
-            _ => Verdict::Fine,
+            _ => Verdict::Doubt { index: *index },
         };
     }
     Verdict::Fine
@@ -119,8 +126,8 @@ mod tests {
 
     #[test]
     fn one_against_one_says_nothing_while_the_third_is_silent() {
-        assert_eq!(judged(&[(4096, 1)], &[&[(4096, 2)]], 3), Verdict::Fine);
-        assert_eq!(judged(&[(4096, 1)], &[&[(4096, 2)], &[]], 3), Verdict::Fine);
+        assert_eq!(judged(&[(4096, 1)], &[&[(4096, 2)]], 3), Verdict::Doubt { index: 4096 });
+        assert_eq!(judged(&[(4096, 1)], &[&[(4096, 2)], &[]], 3), Verdict::Doubt { index: 4096 });
         assert_eq!(judged(&[(4096, 1)], &[&[(4096, 2)]], 2), Verdict::Undecided { index: 4096 });
     }
 

@@ -205,6 +205,14 @@ impl Entries {
     }
 }
 
+/// Reads an answer to [`Question::Hashes`].
+///
+/// # Errors
+/// [`Error::Malformed`] if it is not that.
+pub(crate) fn hashes(answer: &[u8]) -> Result<Vec<(u64, u64)>, Error> {
+    postcard::from_bytes(answer).map_err(|_| Error::Malformed("hashes of another node"))
+}
+
 /// Reads an answer to [`Question::Standing`].
 ///
 /// # Errors

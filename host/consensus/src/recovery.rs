@@ -56,6 +56,7 @@ pub(crate) fn recover(config: &ShardConfig) -> Result<(Arc<Core>, Recovery), Err
     let log_config = LogConfig {
         segment_bytes: config.segment_bytes,
         zero_ahead: config.zero_ahead,
+        replicated: config.cluster.is_some(),
         ..LogConfig::new(dir.clone(), owner.cluster, config.shard)
     };
     let (log, report) = CommitLog::open(Arc::clone(disk), log_config)?;
@@ -64,7 +65,29 @@ pub(crate) fn recover(config: &ShardConfig) -> Result<(Arc<Core>, Recovery), Err
     let found = Found { log, vote, state, checkpoints };
     let (core, mut recovery) = assemble(found, config, owner, &report)?;
     recovery.state_rebuilt = state_rebuilt;
+    if config.cluster.is_some()
+        && let Some(why) = doubt(&core, &report, state_rebuilt)
+    {
+        core.gate.shut(why);
+    }
     Ok((core, recovery))
+}
+
+/// Why the log of a replica may be shorter than what it acknowledged, if it may.
+fn doubt(core: &Core, report: &RecoveryReport, state_rebuilt: Option<&'static str>) -> Option<&'static str> {
+    let followed = core.vote.lock().load().is_some_and(|vote| vote.committed);
+    let is_empty = core.log.last().is_none() && core.log.purged().is_none();
+    if report.torn_bytes > 0 {
+        Some("a torn tail was cut")
+    } else if report.successor_gone {
+        Some("the last segment of its log is gone")
+    } else if state_rebuilt == Some(AHEAD) {
+        Some("its state was ahead of its log")
+    } else if is_empty && followed {
+        Some("its log is gone")
+    } else {
+        None
+    }
 }
 
 /// What lies in the directory, opened.
@@ -141,6 +164,9 @@ fn open_state(config: &ShardConfig, log: &CommitLog) -> Result<(Arc<dyn StateSto
     Ok((Arc::new(open()?), Some(why)))
 }
 
+/// The state is of an entry that the log does not reach.
+const AHEAD: &str = "it is ahead of the log";
+
 /// Why a state cannot be of this log, if so.
 ///
 /// # Errors
@@ -149,8 +175,9 @@ pub(crate) fn misfit(state: &dyn StateStore, log: &CommitLog) -> Result<Option<&
     let Some(applied) = state.applied() else {
         return Ok(None);
     };
-    if log.flushed().is_none_or(|flushed| flushed < applied.index) {
-        return Ok(Some("it is ahead of the log"));
+    // A damaged log ends where it can be read; what lies behind comes again.
+    if log.damages().is_empty() && log.flushed().is_none_or(|flushed| flushed < applied.index) {
+        return Ok(Some(AHEAD));
     }
     let Ok(progress) = Progress::decode(applied.index, &applied.meta) else {
         return Ok(Some("it does not say what it is the state of"));

@@ -1,6 +1,6 @@
 //! One shard: its Raft group on this node.
 
-mod group;
+pub(crate) mod group;
 pub(crate) mod metrics;
 mod port;
 mod propose;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pointsman_broker::ports::ProposeError;
 use pointsman_model::time::{SharedClock, Timestamp};
 use pointsman_model::{NodeId, ShardId};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Error;
 use crate::applier::Applier;
@@ -23,7 +23,9 @@ use crate::log_store::LogStore;
 use crate::network::NoPeers;
 use crate::raft_types::{RaftNode, RaftNodeId, Types};
 use crate::recovery::{Recovery, recover};
+use crate::repair::Repairer;
 use crate::sync_times::TimedDisk;
+use crate::vigil::Vigil;
 use propose::Proposer;
 
 pub(crate) type Raft = openraft::Raft<Types, Applier>;
@@ -39,7 +41,9 @@ pub struct Shard {
     /// The newest life of each node that said hello.
     seen: Mutex<BTreeMap<NodeId, u32>>,
     /// Empty while the log is damaged: then the shard serves what it can read and takes nothing.
-    running: OnceLock<Running>,
+    running: Arc<OnceLock<Running>>,
+    /// Repairs a damaged log from the other nodes, and starts openraft then.
+    _repair: JoinSet<()>,
 }
 
 struct Running {
@@ -47,6 +51,8 @@ struct Running {
     proposer: Proposer,
     /// Follows openraft's leadership; ends with it.
     follower: JoinHandle<()>,
+    /// In a cluster: what the replica asks the others, and what it repairs.
+    _watchers: JoinSet<()>,
 }
 
 impl Drop for Running {
@@ -80,14 +86,17 @@ impl Shard {
     /// # Errors
     /// openraft refuses what it was given; [`Error::NoLeader`] on a node alone.
     pub(crate) async fn start(config: ShardConfig, core: Arc<Core>, recovery: Recovery) -> Result<Self, Error> {
-        let running = OnceLock::new();
+        let running = Arc::new(OnceLock::new());
+        let mut repair = JoinSet::new();
         if recovery.damages.is_empty() {
-            running.get_or_init({
-                let started = Running::start(&config, &core).await?;
-                || started
-            });
+            let started = Running::start(&config, &core).await?;
+            running.get_or_init(|| started);
+        } else if let Some(cluster) = &config.cluster {
+            let repairer = Repairer::new(Arc::clone(&core), cluster.clone());
+            repair.spawn(repair_and_start(config.clone(), repairer, Arc::clone(&core), Arc::clone(&running)));
         }
-        Ok(Self { id: config.shard, core, clock: config.clock, disk: None, recovery, seen: Mutex::default(), running })
+        let (id, clock, seen) = (config.shard, config.clock, Mutex::default());
+        Ok(Self { id, core, clock, disk: None, recovery, seen, running, _repair: repair })
     }
 
     /// Makes these nodes, each in its first life, the first voters. For a shard that has a membership this does nothing.
@@ -121,8 +130,10 @@ impl Shard {
     /// Why the shard takes no writes here, if it does not.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        if !self.recovery.damages.is_empty() {
-            return Some(format!("the log is damaged in {} place(s)", self.recovery.damages.len()));
+        let damages = self.core.log.damages().len();
+        if damages > 0 {
+            let tried = self.core.repairing.lock().clone().map_or_else(String::new, |why| format!("; {why}"));
+            return Some(format!("the log is damaged in {damages} place(s){tried}"));
         }
         self.core.failure()
     }
@@ -141,7 +152,7 @@ impl Shard {
             core.state.flush_now()?;
             Ok(())
         };
-        if self.recovery.damages.is_empty() {
+        if self.core.log.damages().is_empty() {
             let flushed = self.core.background.run(flush).await;
             flushed.ok_or_else(|| Error::Raft("the last flush panicked".to_owned()))??;
         }
@@ -167,7 +178,12 @@ impl Running {
             Raft::new(id, raft_config(config.shard)?, NoPeers, log, applier).await.map_err(|error| stopped(&error))?;
         let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
-        let running = Self { raft, proposer, follower };
+        let mut watchers = JoinSet::new();
+        if let Some(cluster) = &config.cluster {
+            watchers.spawn(Vigil::new(Arc::clone(core), raft.clone(), cluster.clone()).keep());
+            watchers.spawn(Repairer::new(Arc::clone(core), cluster.clone()).watch());
+        }
+        let running = Self { raft, proposer, follower, _watchers: watchers };
         if config.cluster.is_none() {
             running.lead(id, config, core).await?;
         }
@@ -204,6 +220,15 @@ async fn follow(raft: Raft, leadership: Arc<Leadership>) {
                 tracing::warn!(error = %error, "openraft did not stop cleanly");
             }
         }
+    }
+}
+
+/// Repairs a log that recovery found damaged, and starts openraft on it then.
+async fn repair_and_start(config: ShardConfig, repairer: Repairer, core: Arc<Core>, running: Arc<OnceLock<Running>>) {
+    repairer.repair_log().await;
+    match Running::start(&config, &core).await {
+        Ok(started) => drop(running.set(started)),
+        Err(error) => core.fail(error),
     }
 }
 

@@ -49,7 +49,12 @@ impl Shard {
         match read() {
             Err(pointsman_storage::Error::SidecarDamaged { segment, path, reason }) => {
                 tracing::warn!(shard.id = self.id.0, sidecar.path = %path.display(), reason, "a sidecar is built again");
-                self.core.rebuild_sidecars(segment).map_err(failed)?;
+                self.core.rebuild_sidecars(segment).map_err(|error| {
+                    if let Error::Storage(error) = &error {
+                        self.core.doubts.report_error(error);
+                    }
+                    failed(error)
+                })?;
                 read().map_err(failed)
             }
             other => other.map_err(failed),
@@ -68,6 +73,7 @@ impl Shard {
             read => read.map_err(failed)?,
         };
         decode(&bytes).map_err(|error| {
+            self.core.doubts.report(entry.position);
             let position = entry.position.0;
             tracing::error!(shard.id = self.id.0, log.position = position, error = %error, "a record is damaged");
             ReadError::Storage(format!("record {} of entry {}: {error}", entry.ordinal, entry.index))
