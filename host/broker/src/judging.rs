@@ -40,7 +40,8 @@ struct Place {
 
 impl Place {
     fn is_of(&self, binding: &Binding) -> bool {
-        let failed_long_ago = matches!(self.judge.get(), Some(Err(_))) && crate::call::now() >= self.made + BIND_AGAIN_AFTER;
+        let failed_long_ago =
+            matches!(self.judge.get(), Some(Err(_))) && crate::call::now() >= self.made + BIND_AGAIN_AFTER;
         self.revision == binding.revision && self.generation == binding.generation && !failed_long_ago
     }
 }

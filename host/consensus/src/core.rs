@@ -65,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) strict: bool,
     /// Where blocking work goes.
     pub(crate) background: Background,
+    #[cfg(test)]
+    pub(crate) probe: crate::tests::cluster::probe::Probe,
 }
 
 /// The parts a shard was recovered into.
@@ -109,6 +111,8 @@ impl Core {
             sealing: Mutex::default(),
             strict: parts.strict,
             background: parts.background,
+            #[cfg(test)]
+            probe: crate::tests::cluster::probe::Probe::default(),
         })
     }
 

@@ -201,6 +201,8 @@ impl RaftLogStorage<Types> for LogStore {
             stamp = frame.stamp;
             frames.push(frame);
         }
+        #[cfg(test)]
+        let callback = self.0.probe.before_sync(callback);
         let core = Arc::downgrade(&self.0);
         let on_flushed = Box::new(move |result: Result<(), pointsman_storage::Error>| {
             if let (Err(error), Some(core)) = (&result, core.upgrade()) {
@@ -209,6 +211,8 @@ impl RaftLogStorage<Types> for LogStore {
             callback.io_completed(result.map_err(io::Error::from));
         });
         self.0.log.append(frames, on_flushed).inspect_err(|error| self.0.fail(error))?;
+        #[cfg(test)]
+        self.0.probe.notify();
         Ok(())
     }
 

@@ -50,7 +50,10 @@ impl AsyncRuntime for Runtime {
     type Instant = TokioInstant;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    #[cfg(not(test))]
     type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
+    #[cfg(test)]
+    type ThreadLocalRng = rand::rngs::SmallRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
     type Watch = <TokioRuntime as AsyncRuntime>::Watch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
@@ -88,8 +91,14 @@ impl AsyncRuntime for Runtime {
         TokioRuntime::is_panic(join_error)
     }
 
+    #[cfg(not(test))]
     fn thread_rng() -> Self::ThreadLocalRng {
         TokioRuntime::thread_rng()
+    }
+
+    #[cfg(test)]
+    fn thread_rng() -> Self::ThreadLocalRng {
+        crate::tests::cluster::seeded::rng()
     }
 
     fn new(threads: usize) -> Self {

@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole, and what they share.
 
+pub(crate) mod cluster;
 mod crash;
 mod faults;
 mod shard;

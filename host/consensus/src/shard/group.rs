@@ -29,6 +29,10 @@ impl Shard {
 
     pub(super) async fn read_index(&self, within: Duration) -> Result<(), BarrierError> {
         let running = self.running.get().ok_or(BarrierError::NoLeader)?;
+        #[cfg(test)]
+        if self.core.probe.is(crate::tests::cluster::probe::Mutant::StaleRead) {
+            return Ok(());
+        }
         match tokio::time::timeout(within, running.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(BarrierError::NoLeader),

@@ -155,6 +155,11 @@ impl ports::Shard for Shard {
             return Err(ReadError::Expired { earliest });
         }
         match self.read_queues(|| self.core.queues.read(topic, queue, from, max))? {
+            #[cfg(test)]
+            QueueRead::Entries(entries) => {
+                Ok(crate::tests::cluster::uncommitted::and_more(&self.core, (topic, queue), from, entries))
+            }
+            #[cfg(not(test))]
             QueueRead::Entries(entries) => Ok(entries),
             QueueRead::Below { earliest } => Err(ReadError::Expired { earliest }),
         }
