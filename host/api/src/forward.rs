@@ -86,3 +86,9 @@ pub struct ClusterPorts {
     /// Who they are.
     pub view: Arc<dyn ClusterView>,
 }
+
+/// The head of the answer of a node that cannot serve a forwarded request at all: surely nothing was done.
+#[must_use]
+pub fn not_leader() -> Bytes {
+    head::AnswerHead::NotLeader.encode().unwrap_or_default()
+}

@@ -2,6 +2,7 @@
 
 mod binding;
 mod group;
+mod node;
 pub(crate) mod page;
 mod plugin;
 mod tenant;
@@ -18,6 +19,7 @@ use crate::refusal::accepted;
 use crate::shard::ShardRuntime;
 use crate::{Broker, Call, Error};
 
+pub use node::NodeEntry;
 pub(crate) use page::after;
 
 /// Who the shard itself is, as a tenant.

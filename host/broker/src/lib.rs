@@ -59,6 +59,7 @@ mod watch;
 pub use access::Action;
 pub use broker::{Broker, BrokerConfig, ShardHealth};
 pub use call::{Bearer, Call, Principal};
+pub use configure::NodeEntry;
 pub use error::Error;
 pub use pointsman_state_machine::{command, state};
 pub use shard::DeliveryStats;

@@ -4,6 +4,7 @@
 //! and for `demo` alike.
 
 mod cli;
+mod cluster;
 mod commands;
 mod component;
 mod demo;

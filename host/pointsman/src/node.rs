@@ -2,44 +2,65 @@
 
 mod environment;
 mod error;
+mod membership;
 mod metrics;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pointsman_api::{ApiConfig, ReadyChecks, ServeConfig};
+use pointsman_api::{Api, ApiConfig, ReadyChecks, ServeConfig};
 use pointsman_api_types::node::Check;
 use pointsman_broker::{Broker, BrokerConfig, OperatorToken};
 use pointsman_consensus::NodeConfig;
+use pointsman_model::NodeId;
 use pointsman_model::time::{SharedClock, SystemClock};
 use pointsman_plugin_host::{Compiler, HostConfig, PluginHost};
-use pointsman_storage::disk::{Disk, RealDisk};
-use pointsman_storage::identity::{DirectoryLock, Identity};
+use pointsman_storage::identity::Identity;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::COMPILE_CHILD;
+use crate::cluster::{ClusterOptions, Directory};
 use crate::judges::SandboxJudges;
 use crate::outside::OutsideClient;
 use crate::settings::Settings;
 
 pub(crate) use environment::{runtime, start_logging, stop_signal, warn_of_file_system};
 pub(crate) use error::Error;
+use membership::Membership;
 
 /// The number of a node alone.
-const NODE_ID: u32 = 1;
+const ALONE: NodeId = NodeId(1);
 /// Newest feature level this release knows.
-const FEATURE_LEVEL: u32 = 1;
+pub(crate) const FEATURE_LEVEL: u32 = 1;
 /// Where compiled plugins are kept.
 const PLUGIN_DIRECTORY: &str = "plugins";
-/// Time that open requests have when the node stops. With the steps after it, a stop stays under 10 s.
+/// Time that a stop takes at most; who waits for it kills the process after 10 s.
+const STOP_WITHIN: Duration = Duration::from_millis(9_500);
+/// Time that the shards led here have to find another leader.
+const HAND_OVER_WITHIN: Duration = Duration::from_millis(1_500);
+/// Time that open requests have when the node stops.
 const REQUESTS_GRACE: Duration = Duration::from_secs(5);
-/// Time that the use cases have to answer what was proposed.
+/// Time that the use cases have, beside it, to answer what was proposed.
 const BROKER_GRACE: Duration = Duration::from_secs(2);
 /// Time that the last flush has.
 const FLUSH_GRACE: Duration = Duration::from_millis(2_500);
+/// Time that what is queued for other nodes has.
+const PEERS_GRACE: Duration = Duration::from_millis(300);
+
+/// What a node is told at start.
+pub(crate) struct NodeOptions<'a> {
+    /// Directory that holds everything it keeps.
+    pub(crate) data_dir: &'a Path,
+    /// Where clients find it.
+    pub(crate) listen: SocketAddr,
+    pub(crate) settings: &'a Settings,
+    pub(crate) operator_token: Option<OperatorToken>,
+    /// The other nodes; `None` for a node alone.
+    pub(crate) cluster: Option<ClusterOptions>,
+}
 
 /// A node that serves.
 pub(crate) struct Node {
@@ -49,17 +70,15 @@ pub(crate) struct Node {
     sandbox: Arc<PluginHost>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
-    _lock: DirectoryLock,
+    membership: Option<Membership>,
+    _directory: Arc<Directory>,
 }
 
 impl Node {
-    /// Opens the directory and serves it.
-    pub(crate) async fn start(
-        data_dir: &Path,
-        listen: SocketAddr,
-        settings: &Settings,
-        operator_token: Option<OperatorToken>,
-    ) -> Result<Self, Error> {
+    /// Opens the directory and serves it. In a cluster that has not formed yet it waits for the other nodes; clients
+    /// are told so meanwhile.
+    pub(crate) async fn start(options: NodeOptions<'_>) -> Result<Self, Error> {
+        let NodeOptions { data_dir, listen, settings, operator_token, cluster } = options;
         if !listen.ip().is_loopback() && operator_token.is_none() {
             return Err(Error::NotLoopback(listen));
         }
@@ -67,23 +86,31 @@ impl Node {
         let address = listener.local_addr().map_err(|source| Error::Listener { listen, source })?;
         environment::raise_file_limit();
         environment::create_directory(data_dir)?;
-
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let lock = DirectoryLock::acquire(&*disk, data_dir)?;
-        let fresh = || Identity { cluster: rand::random(), node: NODE_ID, incarnation: 0 };
-        let identity = Identity::open_or_create(&*disk, data_dir, fresh)?;
+        let directory = Arc::new(Directory::take(data_dir)?);
         let clock: SharedClock = Arc::new(SystemClock::new());
 
-        let mut config = NodeConfig::new(data_dir.to_owned(), identity, disk, Arc::clone(&clock));
-        config.segment_bytes = settings.segment_bytes;
-        config.zero_ahead = settings.zero_ahead;
-        config.data_shards = settings.data_shards.unwrap_or(1);
-        let shards = Arc::new(pointsman_consensus::Node::open(config).await?);
+        let shutdown = CancellationToken::new();
+        let serve = ServeConfig { grace: REQUESTS_GRACE, ..ServeConfig::default() };
+        let mut early = Some(listener);
+        let mut server = |router| {
+            let listeners = early.take().into_iter().collect();
+            tokio::spawn(pointsman_api::serve(listeners, router, shutdown.clone(), serve.clone()))
+        };
+        let formed = Arc::new(OnceLock::new());
+        let (shards, membership, serving) = match cluster {
+            None => (alone(&directory, settings, &clock).await?, None, None),
+            Some(cluster) => {
+                let serving = server(pointsman_api::forming(&about(), Arc::clone(&formed)));
+                let (shards, membership) = Membership::join(cluster, &directory, settings, &clock).await?;
+                (shards, Some(membership), Some(serving))
+            }
+        };
 
         let sandbox = Arc::new(PluginHost::new(sandbox_config(data_dir, &clock, settings)?)?);
+        let node = membership.as_ref().map_or(ALONE, Membership::node);
         let broker = Broker::new(
             BrokerConfig {
-                node: pointsman_model::NodeId(NODE_ID),
+                node,
                 time_scale: settings.time_scale,
                 retention_ms_max: settings.retention_ms_max,
                 operator_token,
@@ -94,20 +121,28 @@ impl Node {
             Arc::new(OutsideClient::new(settings.check_back_allow_private)),
             clock,
         );
-        if let Err(error) = broker.bootstrap().await {
+        let mut config = api_config(&shards, &broker, &shutdown, &serve);
+        config.node_id = node.0;
+        if let Some(membership) = &membership {
+            membership.describe(&mut config);
+        } else if let Err(error) = broker.bootstrap().await {
             // A damaged log is read and reported, and the node says that it is not ready; all else refuses the start.
             match shards.shards().find_map(|shard| shard.failure()) {
                 Some(failure) => tracing::error!(%failure, "the node takes no writes"),
                 None => return Err(error.into()),
             }
         }
-
-        let shutdown = CancellationToken::new();
-        let serve = ServeConfig { grace: REQUESTS_GRACE, ..ServeConfig::default() };
-        let api = api_config(&shards, &broker, &shutdown, &serve);
-        let router = pointsman_api::router(Arc::new(broker.clone()), api);
-        let server = tokio::spawn(pointsman_api::serve(vec![listener], router, shutdown.clone(), serve));
-        Ok(Self { address, broker, shards, sandbox, shutdown, server, _lock: lock })
+        let api = Api::new(Arc::new(broker.clone()), config);
+        let server = match serving {
+            None => server(api.router()),
+            Some(serving) => serving,
+        };
+        if let Some(membership) = &membership {
+            // Nobody else sets it.
+            let _ = formed.set(api.router());
+            membership.serve(&shards, &broker, api);
+        }
+        Ok(Self { address, broker, shards, sandbox, shutdown, server, membership, _directory: directory })
     }
 
     /// Where clients find it.
@@ -120,18 +155,36 @@ impl Node {
         &self.sandbox
     }
 
-    /// Takes no more work, answers what is under way, flushes, and lets the directory go.
+    /// Waits until the node must not go on: it turned out to be of another cluster than the nodes it met.
+    pub(crate) async fn failed(&self) -> Error {
+        match &self.membership {
+            Some(membership) => membership.first_contact().await.into(),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives away what it leads, takes no more work, answers what is under way, flushes, and lets the directory go.
     pub(crate) async fn stop(self) -> Result<(), Error> {
+        let end = tokio::time::Instant::now() + STOP_WITHIN;
+        if self.membership.is_some() && !self.shards.hand_over_all(HAND_OVER_WITHIN).await {
+            tracing::warn!("not every shard led here found another leader; they elect one");
+        }
         self.shutdown.cancel();
         // Streams and long polls end now, so that the server's own wait is for calls that come to an end.
         let (broker, server) = (self.broker.shutdown(), self.server);
-        let drained = tokio::time::timeout(REQUESTS_GRACE + BROKER_GRACE, async { tokio::join!(broker, server) }).await;
+        let drain_until = end - FLUSH_GRACE - PEERS_GRACE;
+        let drain_within = drain_until.duration_since(tokio::time::Instant::now()).min(REQUESTS_GRACE + BROKER_GRACE);
+        let drained = tokio::time::timeout(drain_within, async { tokio::join!(broker, server) }).await;
         match drained {
             Ok(((), Ok(()))) => {}
             Ok(((), Err(error))) => tracing::error!(%error, "the server ended badly"),
             Err(_) => tracing::warn!("calls were left unanswered"),
         }
-        match tokio::time::timeout(FLUSH_GRACE, self.shards.shutdown()).await {
+        let flushed = tokio::time::timeout(FLUSH_GRACE, self.shards.shutdown()).await;
+        if let Some(membership) = &self.membership {
+            let _ = tokio::time::timeout(PEERS_GRACE, membership.leave()).await;
+        }
+        match flushed {
             Ok(result) => Ok(result?),
             Err(_) => {
                 // Nothing acknowledged depends on it: the log is its own journal.
@@ -140,6 +193,31 @@ impl Node {
             }
         }
     }
+}
+
+/// The shards of a node alone, each led by it.
+async fn alone(
+    directory: &Directory,
+    settings: &Settings,
+    clock: &SharedClock,
+) -> Result<Arc<pointsman_consensus::Node>, Error> {
+    let fresh = || Identity { cluster: rand::random(), node: ALONE.0, incarnation: 0 };
+    let identity = match directory.identity()? {
+        Some(identity) if identity.node != ALONE.0 => return Err(Error::OfACluster { node: identity.node }),
+        Some(identity) => identity,
+        None => directory.claim(fresh())?,
+    };
+    let config = shards_config(directory, identity, settings, clock);
+    Ok(Arc::new(pointsman_consensus::Node::open(config).await?))
+}
+
+/// What the shards of a directory need.
+fn shards_config(directory: &Directory, identity: Identity, settings: &Settings, clock: &SharedClock) -> NodeConfig {
+    let mut config = NodeConfig::new(directory.path.clone(), identity, Arc::clone(&directory.disk), Arc::clone(clock));
+    config.segment_bytes = settings.segment_bytes;
+    config.zero_ahead = settings.zero_ahead;
+    config.data_shards = settings.data_shards.unwrap_or(1);
+    config
 }
 
 /// Reads an operator token file.
@@ -178,10 +256,6 @@ fn api_config(
         checked.shards().map(check).collect()
     });
     ApiConfig {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: env!("BUILD_COMMIT").to_owned(),
-        feature_level: FEATURE_LEVEL,
-        node_id: NODE_ID,
         shutdown: shutdown.clone(),
         stats: Arc::clone(&serve.stats),
         metrics: vec![
@@ -194,6 +268,16 @@ fn api_config(
             }),
         ],
         ready: vec![checks],
-        cluster: None,
+        ..about()
+    }
+}
+
+/// What this program is.
+fn about() -> ApiConfig {
+    ApiConfig {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: env!("BUILD_COMMIT").to_owned(),
+        feature_level: FEATURE_LEVEL,
+        ..ApiConfig::default()
     }
 }

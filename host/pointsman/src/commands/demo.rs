@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::commands::Failure;
 use crate::demo::{self, input};
-use crate::node::{self, Node};
+use crate::node::{self, Node, NodeOptions};
 use crate::output;
 use crate::settings::Settings;
 
@@ -49,7 +49,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let directory = tempfile::Builder::new().prefix("pointsman-demo-").tempdir()?;
     let runtime = node::runtime(&settings)?;
     runtime.block_on(async {
-        let starting = Node::start(directory.path(), args.listen, &settings, None).await;
+        let (data_dir, settings) = (directory.path(), &settings);
+        let options = NodeOptions { data_dir, listen: args.listen, settings, operator_token: None, cluster: None };
+        let starting = Node::start(options).await;
         let node = starting.map_err(|error| Failure::Refused(error.line()))?;
         let shown = show(args, &node, &events);
         let shown = tokio::select! {

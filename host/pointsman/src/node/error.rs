@@ -1,8 +1,11 @@
 //! Why a node does not start, each in one line that says what to do.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use crate::cluster::{FormError, OptionsError, Refusal};
 
 /// A refused start, or a stop that failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,22 @@ pub(crate) enum Error {
     Sandbox(#[from] pointsman_plugin_host::Error),
     #[error("the node does not start: {0}")]
     Broker(#[from] pointsman_broker::Error),
+    #[error(transparent)]
+    Flags(#[from] OptionsError),
+    #[error("{0}{advice}", advice = advice_form(.0))]
+    Formation(#[from] FormError),
+    #[error("{0}{advice}", advice = advice_peer(.0))]
+    Peer(#[from] pointsman_peer::Error),
+    #[error("this directory is of node {node} and --node-id says {asked}; start each node with its own directory")]
+    OtherNode { node: u32, asked: u32 },
+    #[error(
+        "this directory is of node {node} of a cluster; start it with --node-id and --peers, or choose another --data-dir"
+    )]
+    OfACluster { node: u32 },
+    #[error(
+        "--peers lists the nodes {lists:?} and this directory is of a cluster of the nodes {knows:?}; start it with the --peers of its cluster"
+    )]
+    Members { knows: BTreeSet<u32>, lists: BTreeSet<u32> },
     #[error("the path of this program is not known: {0}")]
     OwnProgram(io::Error),
 }
@@ -33,6 +52,28 @@ impl Error {
     /// The error as one line, whatever its sources say.
     pub(crate) fn line(&self) -> String {
         self.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Formation(refusal.into())
+    }
+}
+
+fn advice_form(error: &FormError) -> &'static str {
+    match error {
+        FormError::Storage(error) => advice_storage(error),
+        FormError::Refused(_) => "",
+    }
+}
+
+fn advice_peer(error: &pointsman_peer::Error) -> &'static str {
+    match error {
+        pointsman_peer::Error::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            "; stop the process that uses it, or choose another --peer-listen"
+        }
+        _ => "",
     }
 }
 

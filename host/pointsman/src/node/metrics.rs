@@ -1,6 +1,7 @@
 //! What the shards tell of themselves, as OpenMetrics families.
 
 pub(crate) mod deliveries;
+pub(crate) mod peers;
 pub(crate) mod timers;
 pub(crate) mod transactions;
 
