@@ -24,6 +24,11 @@ use tokio::sync::oneshot;
 
 use crate::{Shard, ShardConfig};
 
+/// A number from the environment.
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 const TENANT: TenantId = TenantId(1);
 const TOPIC: TopicId = TopicId(1);
 /// How long the key of a message that is stored once is remembered.

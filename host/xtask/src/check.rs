@@ -51,11 +51,17 @@ pub(crate) fn fix(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs the crash simulations of `storage` and `consensus` with `seeds` workloads.
+/// A crash workload takes as long as so many runs of the simulated cluster.
+const RUNS_PER_WORKLOAD: u32 = 16;
+
+/// Runs the simulated cluster of `consensus` with so many seeds, and the crash simulations of `storage` and `consensus`
+/// with as many workloads as take about as long.
 pub(crate) fn simulate(root: &Path, seeds: u32) -> Result<(), String> {
+    let workloads = (seeds / RUNS_PER_WORKLOAD).to_string();
     let seeds = seeds.to_string();
-    let arguments = ["test", "--release", "-p", "pointsman-storage", "-p", "pointsman-consensus", "crash"];
-    if cargo(root, &arguments, &[("POINTSMAN_SIM_SEEDS", &seeds)])? {
+    let packages = ["test", "--release", "-p", "pointsman-storage", "-p", "pointsman-consensus", "--lib"];
+    let arguments = [&packages[..], &["--", "crash", "cluster"]].concat();
+    if cargo(root, &arguments, &[("POINTSMAN_SIM_SEEDS", &seeds), ("POINTSMAN_CRASH_SEEDS", &workloads)])? {
         Ok(())
     } else {
         Err("a simulation failed".into())

@@ -25,10 +25,10 @@ enum Task {
     Fix,
     /// Build the release binary and measure it beside its baselines.
     Bench(bench::Options),
-    /// Run the crash simulations alone, with more seeds than the tests do.
+    /// Run the simulated cluster and the crash simulations alone, with more seeds than the tests do.
     Sim {
-        /// How many workload seeds.
-        #[arg(long, default_value_t = 64)]
+        /// How many seeds of the cluster; one workload of the crash simulations for every 16.
+        #[arg(long, default_value_t = 1_000)]
         seeds: u32,
     },
 }

@@ -2,8 +2,8 @@
 //!
 //! Real are openraft, the log, `apply`, the shard and the broker above it. One seed draws the delays of messages and syncs,
 //! what is lost, cut and restarted, and what clients do. Clients write down what they were told, readers what they were
-//! served; at the end, when all is healed, the nodes must agree with each other and with them. `docs/reference/simulation.md` tells how
-//! to run one seed again.
+//! served; at the end, when all is healed, the nodes must agree with each other and with them. `CONTRIBUTING.md` tells how to run
+//! one seed again.
 
 mod check;
 mod clients;
@@ -21,6 +21,8 @@ pub(crate) mod uncommitted;
 mod world;
 
 use pointsman_model::ShardId;
+
+use super::number_of;
 
 use probe::Mutant;
 use run::{Report, run};
@@ -43,11 +45,6 @@ const ORDERED: &str = "ordered";
 
 /// Seeds of a run of the tests, unless `POINTSMAN_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 500;
-
-/// A number from the environment.
-fn number_of(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
 
 #[test]
 #[ignore = "until there is a way to other nodes"]

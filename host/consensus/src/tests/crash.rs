@@ -18,6 +18,7 @@ use pointsman_storage::state::ModelState;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::number_of;
 use sim::{Bugs, Moment, Sim};
 
 /// Disk operations of a workload that are cut.
@@ -116,7 +117,7 @@ fn run(seed: u64, bugs: Bugs, seen: &mut Seen) -> Result<(), String> {
 #[test]
 fn acknowledged_entries_survive_power_cuts_and_are_applied_once() {
     let mut seen = Seen::default();
-    for seed in 0..20 {
+    for seed in 0..number_of("POINTSMAN_CRASH_SEEDS").unwrap_or(0).max(20) {
         run(seed, Bugs::default(), &mut seen).unwrap_or_else(|error| panic!("{error}"));
     }
     println!("{seen:?}");

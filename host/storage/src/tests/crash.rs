@@ -210,7 +210,8 @@ fn nothing_promised_is_lost_by_a_power_cut() {
     let mut outcome = Outcome::default();
     let only: Option<u64> = std::env::var("POINTSMAN_CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
     let effort = if only.is_some() { Effort { states_max: u64::MAX, ..EFFORT } } else { EFFORT };
-    for seed in (0..16).filter(|seed| only.is_none_or(|only| only == *seed)) {
+    let workloads = std::env::var("POINTSMAN_CRASH_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in (0..workloads.unwrap_or(0).max(16)).filter(|seed| only.is_none_or(|only| only == *seed)) {
         if seed < 8 {
             outcome.explore(seed, &setting(seed), effort);
         } else {
