@@ -76,10 +76,11 @@ impl Mesh {
             Denied::Ours { .. } | Denied::Theirs(_) | Denied::Address(_) => {
                 self.tally.refused.fetch_add(1, Ordering::Relaxed);
             }
-            Denied::Garbage(_) | Denied::Late | Denied::Tls(_) | Denied::Cut => {
+            Denied::Garbage(_) | Denied::Late | Denied::Tls(_) => {
                 self.tally.garbage.fetch_add(1, Ordering::Relaxed);
             }
-            Denied::Io(_) | Denied::Hung => return,
+            // It may have crashed; and anybody may look whether the port is open.
+            Denied::Io(_) | Denied::Hung | Denied::Cut => return,
         }
         if self.may_complain() {
             tracing::warn!(peer.address = %who, reason = %denied, "a connection to the peer port was refused");

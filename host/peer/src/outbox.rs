@@ -73,18 +73,21 @@ impl Outbox {
 
     /// Waits until little is queued. At once if the connection takes no more.
     pub(crate) async fn room(&self) {
-        loop {
+        while !self.has_room() {
             let emptied = self.emptied.notified();
             tokio::pin!(emptied);
             emptied.as_mut().enable();
-            {
-                let queue = self.queue.lock();
-                if queue.closed || queue.bytes < limits::PEER_QUEUE_BYTES {
-                    return;
-                }
+            // Again, for it may have been emptied before anybody listened.
+            if self.has_room() {
+                return;
             }
             emptied.await;
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.closed || queue.bytes < limits::PEER_QUEUE_BYTES
     }
 
     /// Waits for frames and moves all of them into `batch`, in order; from now on they count as having left.

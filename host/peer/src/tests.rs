@@ -5,6 +5,7 @@ mod fake;
 mod forwards;
 mod garbage;
 mod handler;
+mod load;
 mod mesh;
 mod silence;
 mod streams;

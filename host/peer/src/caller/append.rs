@@ -15,8 +15,8 @@ use crate::error::CallError;
 use crate::frame::write::{Outgoing, Pieces};
 use crate::frame::{Broken, Frame, Head, Kind};
 
-/// Requests waiting to be sent, so that the one who makes them notices when the connection is busy.
-const REQUESTS_MAX: usize = 2;
+/// Requests waiting to be sent: few, so that the one who makes them notices when the connection is busy.
+const REQUESTS_MAX: usize = 8;
 
 /// A stream's requests that were sent and not answered.
 pub(super) struct Stream {

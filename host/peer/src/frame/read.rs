@@ -1,5 +1,6 @@
 //! Reads frames off a connection, without copying their bodies.
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Buf, BytesMut};
@@ -9,6 +10,11 @@ use super::{Announced, Broken, Frame, HEADER_BYTES};
 
 /// A frame is given so much memory before any of it has arrived; a longer one grows as it comes.
 const AHEAD_BYTES: usize = 2 << 20;
+
+/// Buffers that are kept to be used again: memory that was just given back to the system costs more than reading into it.
+const SPENT_MAX: usize = 8;
+/// Longer buffers than so many chunks are not kept.
+const SPENT_CHUNKS_MAX: usize = 8;
 
 /// Why no further frame comes.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,8 @@ pub(crate) enum ReadError {
 pub(crate) struct FrameReader<R> {
     io: R,
     buffer: BytesMut,
+    /// Buffers that were read full; their frames may still be in use.
+    spent: VecDeque<BytesMut>,
     chunk_bytes: usize,
     length_max: usize,
 }
@@ -30,7 +38,7 @@ pub(crate) struct FrameReader<R> {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads `chunk_bytes` at a time, if they are there, and frames with bodies of at most `length_max` bytes.
     pub(crate) fn new(io: R, chunk_bytes: usize, length_max: usize) -> Self {
-        Self { io, buffer: BytesMut::new(), chunk_bytes, length_max }
+        Self { io, buffer: BytesMut::new(), spent: VecDeque::new(), chunk_bytes, length_max }
     }
 
     /// Changes the bounds, for what comes after the hello.
@@ -86,18 +94,32 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Makes room for the rest of the frame under way, or for a chunk.
     fn reserve(&mut self) {
         let have = self.buffer.len();
+        let length = self.buffer.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+        let missing = (HEADER_BYTES + length.min(self.length_max)).saturating_sub(have).min(AHEAD_BYTES.max(have));
         let spare = self.buffer.capacity() - have;
-        let missing = match self.buffer.first_chunk::<4>() {
-            Some(length) => {
-                (HEADER_BYTES + (u32::from_le_bytes(*length) as usize).min(self.length_max))
-                    - have.min(HEADER_BYTES + self.length_max)
-            }
-            None => HEADER_BYTES - have,
-        };
-        let missing = missing.min(AHEAD_BYTES.max(have));
-        if spare < missing || spare < self.chunk_bytes / 4 {
-            self.buffer.reserve(missing.max(self.chunk_bytes));
+        if spare >= missing && spare >= self.chunk_bytes / 4 {
+            return;
         }
+        let wanted = missing.max(self.chunk_bytes);
+        if self.buffer.try_reclaim(wanted) {
+            return;
+        }
+        let mut next = self.unused(have + wanted);
+        next.extend_from_slice(&self.buffer);
+        let mut spent = std::mem::replace(&mut self.buffer, next);
+        if have + wanted <= SPENT_CHUNKS_MAX * self.chunk_bytes {
+            spent.clear();
+            if self.spent.len() == SPENT_MAX {
+                self.spent.pop_front();
+            }
+            self.spent.push_back(spent);
+        }
+    }
+
+    /// A spent buffer whose frames are all gone, or a new one.
+    fn unused(&mut self, bytes: usize) -> BytesMut {
+        let free = self.spent.iter_mut().position(|spent| spent.try_reclaim(bytes));
+        free.and_then(|at| self.spent.remove(at)).unwrap_or_else(|| BytesMut::with_capacity(bytes))
     }
 }
 
