@@ -58,6 +58,9 @@ impl Core {
             let expected = before.as_ref().map(|before| before.index.next());
             assert!(expected.is_none_or(|expected| expected == index), "entry {index} applied, not {expected:?}");
         }
+        if let Some(before) = before.as_ref().filter(|_| entry.location.position == entry.location.segment_base) {
+            self.note_boundary(before);
+        }
         let membership = match (&entry.payload, before) {
             (Payload::Membership(membership), _) => StoredMembership::new(Some(entry.log_id), membership.clone()),
             (_, Some(before)) => before.membership,
@@ -80,7 +83,11 @@ impl Core {
         self.state.write(&progress.applied()?, &mut changes)?;
         *self.progress.lock() = Some(progress);
         self.outcomes.applied(index, machine.state().outcome_hash);
+        let released = machine.state().released.upto();
         drop(machine);
+        if let Some(released) = released {
+            self.allow_purge(released);
+        }
         if self.applied_segment.swap(meta.segment_base.0, Ordering::Relaxed) != meta.segment_base.0 {
             self.seal_due.store(true, Ordering::Relaxed);
         }
@@ -168,14 +175,19 @@ impl RaftStateMachine<Types> for Applier {
         Ok(())
     }
 
-    /// Only a forced build is made: what openraft needs to go on at all. Regular checkpoints are made at segment
-    /// boundaries by retention, which is not here yet.
+    /// Checkpoints are made at segment boundaries, so nothing is built here: openraft hears of the one that the log may
+    /// be purged to. A forced build is what it needs to go on at all, where the one at the log's base is lost.
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        if force { Some(self.get_snapshot_builder().await) } else { None }
+        let offered = *self.0.boundary.offered.lock();
+        match offered {
+            _ if force => Some(self.get_snapshot_builder().await),
+            Some(index) => Some(Builder::of(Arc::clone(&self.0), index)),
+            None => None,
+        }
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder::new(Arc::clone(&self.0))
+        Builder::of_now(Arc::clone(&self.0))
     }
 
     async fn install_snapshot(

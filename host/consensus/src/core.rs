@@ -19,6 +19,7 @@ use pointsman_storage::vote::VoteFile;
 use tokio::sync::watch;
 
 use crate::background::Background;
+use crate::boundary::Boundary;
 use crate::doubts::Doubts;
 use crate::leadership::Leadership;
 use crate::outcomes::Outcomes;
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) doubts: Doubts,
     /// Why a damaged log is not repaired yet, once that was tried.
     pub(crate) repairing: Mutex<Option<String>>,
+    /// Checkpoints at segment boundaries.
+    pub(crate) boundary: Boundary,
     /// Why the shard stopped here, once it did.
     failure: Mutex<Option<String>>,
     /// Entries up to here may be purged, plus one; 0 is none.
@@ -104,6 +107,7 @@ impl Core {
             outcomes: Outcomes::default(),
             doubts: Doubts::default(),
             repairing: Mutex::default(),
+            boundary: Boundary::default(),
             failure: Mutex::default(),
             purge_allowed: AtomicU64::new(0),
             applied_segment: AtomicU64::new(u64::MAX),

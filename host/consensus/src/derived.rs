@@ -21,10 +21,11 @@ use crate::log_store::entry_of;
 /// Record bytes read at once while a segment is walked.
 const WALK_BYTES_MAX: usize = 4 << 20;
 
-/// Segments whose sidecars may be there: not active, and every entry is in the state.
-pub(crate) fn expected_sidecars(log: &CommitLog, applied: Option<LogIndex>) -> Vec<Sealed> {
+/// Segments whose sidecars may be there: not active, not given up, and every entry is in the state.
+pub(crate) fn expected_sidecars(log: &CommitLog, applied: Option<LogIndex>, released: LogPosition) -> Vec<Sealed> {
     let mut segments = log.segments();
     segments.pop();
+    segments.retain(|segment| segment.base >= released);
     segments.retain(|segment| applied.is_some_and(|applied| segment.last_index <= applied));
     let sealed =
         |segment: &SegmentInfo| Sealed { base: segment.base, first: segment.first_index, last: segment.last_index };
@@ -39,8 +40,10 @@ impl Core {
     /// What reading the log or the state says.
     pub(crate) fn derive_missing(&self, missing: &[LogPosition]) -> Result<(), Error> {
         let applied = self.applied_index();
-        let _machine = self.machine.write();
-        for segment in self.log.segments() {
+        let machine = self.machine.write();
+        let released = machine.state().released.base();
+        // The rows that a walk of the others needs are gone.
+        for segment in self.log.segments().into_iter().filter(|segment| segment.base >= released) {
             let whole = applied.is_some_and(|applied| segment.last_index <= applied);
             let active = self.log.segments().last().is_some_and(|last| last.base == segment.base);
             if missing.contains(&segment.base) {
@@ -63,7 +66,7 @@ impl Core {
         }
         self.queues.clear()?;
         let expected: Vec<LogPosition> =
-            expected_sidecars(&self.log, applied).iter().map(|sealed| sealed.base).collect();
+            expected_sidecars(&self.log, applied, self.released()).iter().map(|sealed| sealed.base).collect();
         self.derive_missing(&expected)
     }
 
@@ -140,13 +143,17 @@ impl Core {
     /// # Errors
     /// I/O. The segment is served from memory as before, and the next try may succeed.
     pub(crate) fn seal_full_segments(&self) -> Result<bool, Error> {
+        let released = self.released();
         let _sealing = self.sealing.lock();
         for segment in self.log.full_segments() {
             let done = |index: Option<LogIndex>| index.is_some_and(|index| segment.last_index <= index);
             if !done(self.applied_index()) || !done(self.log.flushed()) {
                 return Ok(true);
             }
-            self.queues.seal(segment.base)?;
+            // What was given up may have no queues here any more.
+            if segment.base >= released {
+                self.queues.seal(segment.base)?;
+            }
             self.log.seal(segment.base)?;
         }
         Ok(false)
@@ -187,7 +194,7 @@ impl Core {
         for gone in self.queues.sealed().iter().filter(|sealed| !kept.contains(&sealed.base)) {
             self.queues.drop_segment(gone.base)?;
         }
-        Ok(())
+        self.drop_old_checkpoints()
     }
 }
 

@@ -17,6 +17,8 @@
 //! | `log_store` | the CommitLog as openraft's log storage |
 //! | `applier` | the state machine as openraft drives it |
 //! | `snapshot` | checkpoints as openraft's snapshots |
+//! | `boundary` | when they are taken, and which are kept |
+//! | `house` | what a replica does beside its entries: sealing, checkpoints, purges |
 //! | `derived` | queues, keys and positions: made again, sealed, dropped |
 //! | `recovery` | what is there after a crash, and what may stay |
 //! | `leadership` | whether this node leads and may propose |
@@ -46,12 +48,14 @@
 
 mod applier;
 mod background;
+mod boundary;
 mod config;
 mod core;
 mod derived;
 mod doubts;
 mod entry;
 mod error;
+mod house;
 mod leadership;
 mod log_store;
 mod membership;

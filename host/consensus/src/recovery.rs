@@ -109,7 +109,7 @@ pub(crate) fn assemble(
     report: &RecoveryReport,
 ) -> Result<(Arc<Core>, Recovery), Error> {
     let Found { log, vote, state, checkpoints } = found;
-    let base = restore_base(&*state, &checkpoints)?;
+    restore_base(&*state, &checkpoints)?;
     let progress = state.applied().map(|applied| Progress::decode(applied.index, &applied.meta)).transpose()?;
     let applied = progress.as_ref().map(|progress| progress.index);
     if let Some(purged) = log.purged()
@@ -117,15 +117,18 @@ pub(crate) fn assemble(
     {
         return Err(Error::StateLost { applied, purged: purged.index });
     }
-    let expected = expected_sidecars(&log, applied);
-    let (queues, missing) = QueueIndex::open(Arc::clone(&config.disk), owner, &config.dir.join("sidecar"), &expected)?;
     let machine = Machine::load(&crate::core::Rows(&*state), config.shard)?;
+    let released = machine.state().released;
+    let expected = expected_sidecars(&log, applied, released.base());
+    let (queues, missing) = QueueIndex::open(Arc::clone(&config.disk), owner, &config.dir.join("sidecar"), &expected)?;
+    // What may go: what is gone, what a trim released, and all of a log that a checkpoint was installed past the end of.
+    let past_the_end = applied.filter(|applied| log.last().is_none_or(|(_, last, _)| last < *applied));
+    let purged = log.purged().map(|base| base.index);
     let (shard, id, background) = (config.shard, config.raft_node_id(), config.background);
     let parts = Parts { shard, id, log, vote, state, queues, checkpoints, machine, progress, strict: true, background };
     let core = Core::new(parts);
-    if let Some(base) = base {
-        core.allow_purge(base);
-    }
+    [past_the_end, purged, released.upto()].into_iter().flatten().for_each(|index| core.allow_purge(index));
+    core.find_last_checkpoint()?;
     match core.derive_missing(&missing) {
         Err(error) if !report.damages.is_empty() => {
             tracing::error!(shard.id = config.shard.0, error = %error, "what lies behind the damage is not served");
@@ -191,15 +194,19 @@ pub(crate) fn misfit(state: &dyn StateStore, log: &CommitLog) -> Result<Option<&
     }
 }
 
-/// Takes over the newest checkpoint if the state is behind it. Returns its index.
-fn restore_base(state: &dyn StateStore, checkpoints: &Checkpoints) -> Result<Option<LogIndex>, Error> {
+/// Takes over the newest checkpoint if the state is behind it.
+fn restore_base(state: &dyn StateStore, checkpoints: &Checkpoints) -> Result<(), Error> {
+    let applied = state.applied().map(|applied| applied.index);
+    if checkpoints.list()?.last().copied() <= applied {
+        return Ok(());
+    }
     let Some(newest) = checkpoints.newest_at_or_below(LogIndex(u64::MAX))? else {
-        return Ok(None);
+        return Ok(());
     };
     let index = newest.meta.index;
     if state.applied().is_none_or(|applied| applied.index < index) {
         let progress = Progress::decode(index, &newest.meta.extra)?;
         state.replace(&progress.applied()?, &mut checkpoints.import(index)?)?;
     }
-    Ok(Some(index))
+    Ok(())
 }

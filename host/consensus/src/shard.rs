@@ -18,6 +18,7 @@ use crate::Error;
 use crate::applier::Applier;
 use crate::config::{ShardConfig, raft_config, raft_node_id};
 use crate::core::Core;
+use crate::house;
 use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::NoPeers;
@@ -51,7 +52,7 @@ struct Running {
     proposer: Proposer,
     /// Follows openraft's leadership; ends with it.
     follower: JoinHandle<()>,
-    /// In a cluster: what the replica asks the others, and what it repairs.
+    /// What keeps house; in a cluster also what the replica asks the others, and what it repairs.
     _watchers: JoinSet<()>,
 }
 
@@ -179,6 +180,7 @@ impl Running {
         let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
         let mut watchers = JoinSet::new();
+        watchers.spawn(house::keep(raft.clone(), Arc::clone(core)));
         if let Some(cluster) = &config.cluster {
             watchers.spawn(Vigil::new(Arc::clone(core), raft.clone(), cluster.clone()).keep());
             watchers.spawn(Repairer::new(Arc::clone(core), cluster.clone()).watch());

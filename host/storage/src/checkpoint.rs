@@ -32,8 +32,6 @@ pub use import::Import;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Checkpoints that are kept: the newest, and the one before it.
-pub const GENERATIONS: usize = 2;
 /// Longest `meta` of a checkpoint, in bytes.
 pub const META_BYTES_MAX: usize = 1 << 20;
 /// Bytes copied at once when a checkpoint is taken over.
@@ -88,8 +86,8 @@ impl Checkpoints {
         Ok(Self { disk, owner, dir: dir.to_path_buf() })
     }
 
-    /// Writes the state that `snapshot` sees, durable when this returns, and then removes all but the newest
-    /// [`GENERATIONS`]. An existing checkpoint of this index is replaced.
+    /// Writes the state that `snapshot` sees, durable when this returns. An existing checkpoint of this index is
+    /// replaced; which old ones go is the caller's to say ([`Checkpoints::retain`]).
     ///
     /// # Errors
     /// [`Error::Io`], or what reading the state says. What was there before is untouched then.
@@ -100,9 +98,13 @@ impl Checkpoints {
         assert_eq!(snapshot.applied().map(|applied| applied.index), Some(meta.index), "a snapshot of another entry");
         assert!(meta.extra.len() <= META_BYTES_MAX, "a checkpoint's meta is too long");
         let unfinished = self.unfinished(meta.index)?;
-        let checkpoint = export::write(&*self.disk, &self.owner, &unfinished, snapshot, meta)?;
-        self.finish(&unfinished, meta.index)?;
-        Ok(checkpoint)
+        let written = export::write(&*self.disk, &self.owner, &unfinished, snapshot, meta);
+        let written = written.and_then(|checkpoint| self.finish(&unfinished, meta.index).map(|()| checkpoint));
+        if written.is_err() {
+            // A full disk must not stay full of it. What cannot be removed now goes at the next start.
+            let _ = self.disk.unlink(&unfinished);
+        }
+        written
     }
 
     /// Takes over a checkpoint file that a replica made, as [`Checkpoints::export`] would have written it.
@@ -140,12 +142,11 @@ impl Checkpoints {
         }
     }
 
-    /// Gives a synced file its name, and removes what is too old then.
+    /// Gives a synced file its name.
     fn finish(&self, unfinished: &Path, index: LogIndex) -> Result<()> {
         self.disk.set_read_only(unfinished, true).map_err(Error::io("seal", unfinished))?;
         self.disk.rename(unfinished, &self.path(index)).map_err(Error::io("rename", unfinished))?;
-        self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
-        self.prune()
+        self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))
     }
 
     /// Indexes of the checkpoints that are there, oldest first. Whether one is whole, its import says.
@@ -196,11 +197,13 @@ impl Checkpoints {
         self.dir.join(format!("{:020}{SUFFIX}", index.0))
     }
 
-    fn prune(&self) -> Result<()> {
-        let found = self.list()?;
-        let old = found.len().saturating_sub(GENERATIONS);
-        for index in &found[..old] {
-            let path = self.path(*index);
+    /// Removes the checkpoints of which this says no.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn retain(&self, keep: impl Fn(LogIndex) -> bool) -> Result<()> {
+        for index in self.list()?.into_iter().filter(|index| !keep(*index)) {
+            let path = self.path(index);
             self.disk.unlink(&path).map_err(Error::io("remove", &path))?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use openraft::ServerState;
 use pointsman_broker::ports::Role;
-use pointsman_model::{LogIndex, LogPosition, ShardId, Term};
+use pointsman_model::{LogIndex, LogPosition, ShardId, Term, Timestamp};
 
 use super::Shard;
 use crate::sync_times::SyncTimes;
@@ -32,6 +32,16 @@ pub struct ShardMetrics {
     pub segments: usize,
     /// Of these, read-only and with sidecars.
     pub segments_sealed: usize,
+    /// Bytes of frames that the log holds.
+    pub retained_bytes: u64,
+    /// The last entry that it no longer holds.
+    pub purged: Option<LogIndex>,
+    /// The last entry that it need not hold.
+    pub released: Option<LogIndex>,
+    /// When a trim was applied last.
+    pub trimmed_at: Timestamp,
+    /// Checkpoints written since the start.
+    pub checkpoints: u64,
     /// Places of the log that could not be verified.
     pub damages: usize,
     /// Why the shard takes no writes here.
@@ -46,6 +56,11 @@ impl Shard {
     pub fn metrics(&self) -> ShardMetrics {
         let segments = self.core.log.segments();
         let (role, term) = self.role();
+        let (outcome_hash, released) = {
+            let machine = self.core.machine.read();
+            (machine.state().outcome_hash, machine.state().released)
+        };
+        let end = self.core.log.end();
         ShardMetrics {
             shard: self.id,
             role,
@@ -54,8 +69,13 @@ impl Shard {
             flushed: self.core.log.flushed(),
             applied: self.core.applied_index(),
             state_flushed: self.core.state.flushed().map(|applied| applied.index),
-            outcome_hash: self.core.machine.read().state().outcome_hash,
-            end: self.core.log.end(),
+            outcome_hash,
+            end,
+            retained_bytes: end.0 - segments.first().map_or(end, |first| first.base).0,
+            purged: self.core.log.purged().map(|base| base.index),
+            released: released.upto(),
+            trimmed_at: Timestamp(released.at),
+            checkpoints: self.core.boundary.made(),
             segments: segments.len(),
             segments_sealed: segments.iter().filter(|segment| segment.sealed).count(),
             damages: self.recovery.damages.len(),

@@ -176,15 +176,17 @@ fn a_replica_takes_over_whole_files_only() {
 }
 
 #[test]
-fn two_generations_are_kept_and_the_newest_whole_one_is_found() {
+fn what_is_kept_is_said_and_the_newest_whole_one_is_found() {
     let dir = scratch::dir();
     let (state, checkpoints) = (model(), checkpoints(dir.path()));
     for index in [5, 10, 15] {
         fill(&state, index);
         checkpoints.export(&*state.snapshot(), &meta(index)).expect("exports");
     }
-    // Exporting again replaces, and is no further generation.
+    // Exporting again replaces.
     checkpoints.export(&*state.snapshot(), &meta(15)).expect("exports");
+    assert_eq!(checkpoints.list().expect("lists"), [LogIndex(5), LogIndex(10), LogIndex(15)]);
+    checkpoints.retain(|index| index != LogIndex(5)).expect("removes");
     assert_eq!(checkpoints.list().expect("lists"), [LogIndex(10), LogIndex(15)]);
     let newest = |at| {
         let found = checkpoints.newest_at_or_below(LogIndex(at)).expect("reads");
