@@ -31,7 +31,7 @@ pub(crate) fn write(node: &Node, text: &mut String) {
 
 fn families(shards: &[ShardMetrics], text: &mut String) {
     let index = |index: Option<pointsman_model::LogIndex>| index.map_or(0, |index| index.0);
-    let gauges: [Gauge<'_>; 9] = [
+    let gauges: [Gauge<'_>; 14] = [
         ("pointsman_shard_leads", "Whether this node leads the shard.", &|s| u64::from(s.role.as_str() == "leader")),
         ("pointsman_shard_term", "Current Raft term.", &|s| s.term.0),
         ("pointsman_log_last_index", "Last entry of the log.", &|s| index(s.last)),
@@ -39,6 +39,11 @@ fn families(shards: &[ShardMetrics], text: &mut String) {
         ("pointsman_shard_applied_index", "Last entry applied.", &|s| index(s.applied)),
         ("pointsman_state_flushed_index", "Entry that a restart would find the state at.", &|s| index(s.state_flushed)),
         ("pointsman_log_end_bytes", "Bytes of frames since the shard's birth.", &|s| s.end.0),
+        ("pointsman_log_retained_bytes", "Bytes of frames that the log holds.", &|s| s.retained_bytes),
+        ("pointsman_log_purged_index", "Last entry that the log no longer holds.", &|s| index(s.purged)),
+        ("pointsman_log_released_index", "Last entry that nothing needs any more.", &|s| index(s.released)),
+        ("pointsman_log_trimmed_ms", "When retention was applied last, Unix ms.", &|s| s.trimmed_at.0),
+        ("pointsman_checkpoints_made", "Checkpoints written since the start.", &|s| s.checkpoints),
         ("pointsman_log_segments", "Segments of the log.", &|s| s.segments as u64),
         ("pointsman_log_damages", "Places of the log that could not be verified.", &|s| s.damages as u64),
     ];
@@ -74,7 +79,7 @@ fn families(shards: &[ShardMetrics], text: &mut String) {
 #[cfg(test)]
 mod tests {
     use pointsman_consensus::{Role, SyncTimes};
-    use pointsman_model::{LogIndex, LogPosition, ShardId, Term};
+    use pointsman_model::{LogIndex, LogPosition, ShardId, Term, Timestamp};
 
     use super::*;
 
@@ -93,6 +98,11 @@ mod tests {
             state_flushed: None,
             outcome_hash: 0,
             end: LogPosition(4_096),
+            retained_bytes: 4_000,
+            purged: Some(LogIndex(3)),
+            released: Some(LogIndex(4)),
+            trimmed_at: Timestamp(5),
+            checkpoints: 6,
             segments: 1,
             segments_sealed: 0,
             damages: 0,
@@ -104,6 +114,8 @@ mod tests {
         for line in [
             "pointsman_shard_leads{shard=\"1\"} 1",
             "pointsman_log_last_index{shard=\"1\"} 9",
+            "pointsman_log_retained_bytes{shard=\"1\"} 4000",
+            "pointsman_log_released_index{shard=\"1\"} 4",
             "pointsman_log_sync_seconds_bucket{shard=\"1\",le=\"1e-6\"} 0",
             "pointsman_log_sync_seconds_bucket{shard=\"1\",le=\"2e-6\"} 2",
             "pointsman_log_sync_seconds_bucket{shard=\"1\",le=\"+Inf\"} 3",
