@@ -74,7 +74,7 @@ impl Exchange {
 
 impl Caller {
     /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn forward(self: &Arc<Self>, head: Bytes, body: Body) -> Result<ForwardAnswer, ForwardError> {
+    pub(crate) async fn forward(self: &Arc<Self>, head: Bytes, mut body: Body) -> Result<ForwardAnswer, ForwardError> {
         if head.len() > limits::PEER_HEAD_BYTES_MAX {
             return Err(ForwardError::Refused("the head of the request is too long".to_owned()));
         }
@@ -91,6 +91,7 @@ impl Caller {
             NoSession::TooMany(reason) => ForwardError::Refused(reason.to_owned()),
         })?;
         let left = Arc::new(AtomicBool::new(false));
+        body.look();
         self.send(session.number, head, body, credit, Arc::clone(&left));
         match answered.await {
             Ok(Ok((head, Some(arriving)))) => Ok(ForwardAnswer { head, body: arriving.guarded(session) }),

@@ -21,11 +21,12 @@ struct Call {
 
 impl Call {
     fn answer(&mut self, result: Result<Vec<Bytes>, String>) {
-        let pieces = result.map(Pieces::from).and_then(|pieces| {
-            let fits = pieces.len() <= self.server.lane.length_max();
-            fits.then_some(pieces).ok_or_else(|| "the answer is longer than a frame may be".to_owned())
-        });
-        let frame = match pieces {
+        let frame = match result.map(Pieces::from) {
+            Ok(pieces) if pieces.len() > self.server.lane.length_max() => {
+                // Refusing would say that nothing was done.
+                tracing::error!(answer.bytes = pieces.len(), "the answer to a call is longer than a frame may be");
+                return;
+            }
             Ok(pieces) => Outgoing::new(reply(self.session), pieces),
             Err(reason) => Outgoing::new(reply(self.session).flagged(REFUSED), refusal(&reason)),
         };

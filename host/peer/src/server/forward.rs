@@ -99,7 +99,8 @@ impl Answering {
         }
     }
 
-    async fn send(&self, head: Bytes, body: Body) -> bool {
+    async fn send(&self, head: Bytes, mut body: Body) -> bool {
+        body.look();
         let frame = Head::new(Kind::ForwardReply, self.session);
         if body.is_over() {
             return self.server.push(Outgoing::new(frame.flagged(END), head));
