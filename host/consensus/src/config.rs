@@ -63,22 +63,34 @@ impl ShardConfig {
     }
 }
 
+/// Between heartbeats. Their answers wait for the follower's sync, so a sync must be quicker than this when it counts.
+const HEARTBEAT_MS: u64 = 250;
+/// No heartbeat to a follower that answered anything so lately.
+const HEARTBEAT_MS_MIN: u64 = 200;
+/// A follower that heard nothing for the lease, and then for a random time between these two, stands for election.
+const ELECTION_MS_MIN: u64 = 700;
+const ELECTION_MS_MAX: u64 = 1_200;
+/// How long a quorum that answered a leader elects no other: openraft's lease.
+pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_MS_MAX);
+
 /// openraft's id of a node in one of its lives.
 pub(crate) fn raft_node_id(node: NodeId, incarnation: u32) -> u64 {
     u64::from(node.0) << 32 | u64::from(incarnation)
 }
 
-/// openraft's settings. Measured start point: a heartbeat must outlast the slowest fsync, since replies wait for it.
+/// openraft's settings.
 ///
 /// # Errors
 /// [`Error::Raft`] if they contradict each other.
 pub(crate) fn raft_config(shard: ShardId) -> Result<Arc<openraft::Config>, Error> {
     let config = openraft::Config {
         cluster_name: format!("shard-{shard}"),
-        heartbeat_interval: 250,
-        heartbeat_min_interval: Some(200),
-        election_timeout_min: 750,
-        election_timeout_max: 1_500,
+        heartbeat_interval: HEARTBEAT_MS,
+        heartbeat_min_interval: Some(HEARTBEAT_MS_MIN),
+        election_timeout_min: ELECTION_MS_MIN,
+        election_timeout_max: ELECTION_MS_MAX,
+        // A leader that sends but hears nothing must fall silent, or its heartbeats keep everyone from an election.
+        quorum_loss_probe_interval: Some(2 * ELECTION_MS_MAX),
         install_snapshot_timeout: 60_000,
         max_payload_entries: 1_024,
         max_append_entries: Some(1_024),

@@ -4,11 +4,12 @@
 //! meet here. The one order that matters: whoever changes what is derived holds `machine` for writing, so a reader
 //! that holds it sees state, rows and queues of one and the same entry.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use pointsman_model::{LogIndex, ShardId};
+use pointsman_model::{LogIndex, NodeId, ShardId};
 use pointsman_state_machine::Machine;
 use pointsman_state_machine::machine::{Store, StoreError};
 use pointsman_storage::checkpoint::Checkpoints;
@@ -22,9 +23,11 @@ use crate::background::Background;
 use crate::boundary::Boundary;
 use crate::doubts::Doubts;
 use crate::leadership::Leadership;
+use crate::network::Traffic;
 use crate::outcomes::Outcomes;
 use crate::progress::Progress;
 use crate::raft_types::RaftNodeId;
+use crate::serve::Receiver;
 use crate::vote_gate::VoteGate;
 
 /// One shard's parts.
@@ -68,6 +71,11 @@ pub(crate) struct Core {
     pub(crate) strict: bool,
     /// Where blocking work goes.
     pub(crate) background: Background,
+    /// A checkpoint that comes from the leader.
+    pub(crate) receiver: Mutex<Receiver>,
+    pub(crate) traffic: Traffic,
+    /// The newest life of each node that said hello.
+    pub(crate) seen: Mutex<BTreeMap<NodeId, u32>>,
     #[cfg(test)]
     pub(crate) probe: crate::tests::cluster::probe::Probe,
 }
@@ -115,6 +123,9 @@ impl Core {
             sealing: Mutex::default(),
             strict: parts.strict,
             background: parts.background,
+            receiver: Mutex::default(),
+            traffic: Traffic::default(),
+            seen: Mutex::default(),
             #[cfg(test)]
             probe: crate::tests::cluster::probe::Probe::default(),
         })

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use openraft::entry::{RaftEntry, RaftPayload};
 use parking_lot::Mutex;
 use pointsman_broker::ports::EarlyAck;
-use pointsman_model::{LogIndex, Term, Timestamp};
+use pointsman_model::{LogIndex, LogPosition, Term, Timestamp};
 use pointsman_storage::log::Location;
 
 use crate::raft_types::{LogId, Membership, RaftNode, RaftNodeId, Types};
@@ -53,6 +53,8 @@ pub(crate) struct Entry {
     pub(crate) stamp: Timestamp,
     /// Where its frame lies; set when it is read from the log.
     pub(crate) location: Location,
+    /// Where the leader has it, if it came from one; this log must put it there too.
+    pub(crate) expected: Option<LogPosition>,
 }
 
 /// Follows a proposal on the node that made it: does the log have it, and who wants to hear so early?
@@ -167,7 +169,7 @@ impl RaftEntry for Entry {
             Payload::Batch(batch) => batch.stamp,
             Payload::Blank | Payload::Membership(_) => Timestamp::default(),
         };
-        Self { log_id, payload, stamp, location: Location::default() }
+        Self { log_id, payload, stamp, location: Location::default(), expected: None }
     }
 
     fn log_id_parts(&self) -> (&Self::CommittedLeaderId, u64) {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pointsman_model::LogIndex;
+use pointsman_model::{LogIndex, LogPosition};
 
 /// Why a shard cannot be opened, or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,16 @@ pub enum Error {
         shard: u16,
         /// How long was waited.
         waited: Duration,
+    },
+    /// An entry would not lie where the leader has it: the two logs differ.
+    #[error("entry {index} would lie at {here} here, and lies at {expected} on the leader")]
+    Misplaced {
+        /// Its index.
+        index: u64,
+        /// Where it would lie here.
+        here: LogPosition,
+        /// Where it lies there.
+        expected: LogPosition,
     },
     /// openraft asked to purge entries that no applied trim and no installed snapshot covers.
     #[error("refused to purge the log up to {upto}: entries up to {allowed} may go")]

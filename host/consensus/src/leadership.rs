@@ -1,19 +1,24 @@
 //! Does this node lead, and may it propose yet?
 //!
 //! Winning an election is not enough: until the leader's own first entry is applied, state may miss entries that an
-//! earlier leader committed. So a term counts as led only once an entry *of that term* is applied here.
+//! earlier leader committed. So a term counts as led only once an entry *of that term* is applied here. It ends when the
+//! quorum's lease does: a leader that hears of no quorum for that long may have a successor. And it pauses while
+//! leadership is handed over, so that nothing new is proposed that the successor would have to wait for.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::metrics::RaftServerMetrics;
+use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
+use openraft::type_config::TypeConfigExt as _;
 use pointsman_model::Term;
 use tokio::sync::watch;
 
+use crate::config::LEASE;
 use crate::raft_types::{RaftNodeId, Types};
 
+type DataMetrics = openraft::alias::WatchReceiverOf<Types, RaftDataMetrics<Types>>;
 type ServerMetrics = openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<Types>>;
 
 /// What everyone may know of it. Term 0 stands for "none": no leader ever has it.
@@ -24,6 +29,14 @@ pub(crate) struct Leadership {
     known: AtomicU64,
     /// The term of the last entry applied here.
     applied_term: AtomicU64,
+    /// When a quorum answered last, from openraft.
+    quorum: OnceLock<DataMetrics>,
+    /// This node is the only voter.
+    alone: AtomicBool,
+    /// The term in which this node hands over.
+    handing_over: AtomicU64,
+    /// Terms this node was elected for since it started.
+    elections: AtomicU64,
     /// The shard failed on this node: it never leads again.
     stopped: AtomicBool,
     /// Woken when one of them changes.
@@ -36,6 +49,10 @@ impl Leadership {
             elected: AtomicU64::new(0),
             known: AtomicU64::new(0),
             applied_term: AtomicU64::new(applied_term),
+            quorum: OnceLock::new(),
+            alone: AtomicBool::new(false),
+            handing_over: AtomicU64::new(0),
+            elections: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             changed: watch::Sender::new(()),
         })
@@ -45,7 +62,40 @@ impl Leadership {
     pub(crate) fn term(&self) -> Option<Term> {
         let elected = self.elected.load(Ordering::Acquire);
         let leads = elected != 0 && elected == self.applied_term.load(Ordering::Acquire);
-        (leads && !self.is_stopped()).then_some(Term(elected))
+        let pauses = self.handing_over.load(Ordering::Acquire) == elected;
+        (leads && !pauses && !self.is_stopped() && self.has_quorum()).then_some(Term(elected))
+    }
+
+    /// The term openraft says this node leads in, whether it may propose or not.
+    pub(crate) fn elected_term(&self) -> Option<u64> {
+        Some(self.elected.load(Ordering::Acquire)).filter(|term| *term != 0)
+    }
+
+    /// Whether a quorum answered so lately that it has elected nobody else.
+    fn has_quorum(&self) -> bool {
+        if self.alone.load(Ordering::Acquire) {
+            return true;
+        }
+        let Some(quorum) = self.quorum.get() else { return false };
+        let acked = quorum.borrow_watched().last_quorum_acked;
+        acked.is_some_and(|acked| Types::now() < *acked + LEASE)
+    }
+
+    /// No more proposals in this term: its leader hands over.
+    pub(crate) fn pause(&self, term: u64) {
+        self.handing_over.store(term, Ordering::Release);
+        self.changed.send_replace(());
+    }
+
+    /// The hand-over came to nothing.
+    pub(crate) fn resume(&self) {
+        self.handing_over.store(0, Ordering::Release);
+        self.changed.send_replace(());
+    }
+
+    /// How often this node was elected since it started.
+    pub(crate) fn elections(&self) -> u64 {
+        self.elections.load(Ordering::Relaxed)
     }
 
     /// openraft's id of the leader that is known here, this node included.
@@ -62,6 +112,7 @@ impl Leadership {
 
     fn elected(&self, term: u64) {
         if self.elected.swap(term, Ordering::AcqRel) != term {
+            self.elections.fetch_add(u64::from(term != 0), Ordering::Relaxed);
             self.changed.send_replace(());
         }
     }
@@ -104,11 +155,14 @@ impl Leadership {
     }
 
     /// Follows openraft until it stops.
-    pub(crate) async fn follow(&self, mut metrics: ServerMetrics) {
+    pub(crate) async fn follow(&self, mut metrics: ServerMetrics, quorum: DataMetrics) {
+        self.quorum.get_or_init(|| quorum);
         loop {
             let (term, known) = {
                 let now = metrics.borrow_watched();
                 let term = if now.state == ServerState::Leader { now.vote.leader_id.term } else { 0 };
+                let mut voters = now.membership_config.voter_ids();
+                self.alone.store(voters.next() == Some(now.id) && voters.next().is_none(), Ordering::Release);
                 (term, now.current_leader)
             };
             self.known.store(known.map_or(0, |known| known + 1), Ordering::Release);

@@ -37,6 +37,16 @@ impl LogStore {
         Self(core)
     }
 
+    /// Runs what waits for the disk off the reactor. openraft waits for it in any case; other shards need not.
+    async fn blocking<E>(&self, work: impl FnOnce() -> Result<(), E> + Send + 'static) -> Result<(), io::Error>
+    where
+        E: Into<Error> + Send + 'static,
+    {
+        let done = self.0.background.run(work).await;
+        let panicked = || Err(Error::Raft("a write of the log or the vote panicked".to_owned()));
+        Ok(done.map_or_else(panicked, |done| done.map_err(Into::into)).inspect_err(|error| self.0.fail(error))?)
+    }
+
     /// Reads `start..end` a piece at a time.
     fn pieces(&self, start: u64, end: u64) -> impl Iterator<Item = Result<Vec<Entry>, io::Error>> + use<> {
         let log = self.0.log.clone();
@@ -66,7 +76,9 @@ impl LogStore {
                 frame = Frame { kind: FrameKind::Membership, count: 1, records_crc, records, ..frame };
             }
             Payload::Batch(Batch { stamp, count, records_crc, records, ticket }) => {
-                assert!(stamp >= last_stamp, "entry {index} is stamped {stamp}, the one before {last_stamp}");
+                if stamp < last_stamp {
+                    return Err(Error::Malformed("entry: its stamp is before that of the entry before it"));
+                }
                 let ticket = ticket.inspect(|ticket| ticket.hand_over()).map(|ticket| ticket as Arc<dyn Ticket>);
                 frame = Frame { kind: FrameKind::Batch, stamp, count, records_crc, records, ticket, ..frame };
             }
@@ -91,7 +103,8 @@ pub(crate) fn entry_of(frame: Frame) -> Result<Entry, Error> {
             ticket: None,
         }),
     };
-    Ok(Entry { log_id: log_id(frame.term.0, frame.index.0), payload, stamp: frame.stamp, location: frame.location })
+    let log_id = log_id(frame.term.0, frame.index.0);
+    Ok(Entry { log_id, payload, stamp: frame.stamp, location: frame.location, expected: None })
 }
 
 /// `start..end` of any range.
@@ -182,11 +195,11 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.0.log.barrier()?;
         let stored =
             vote::Vote { term: Term(vote.leader_id.term), node: vote.leader_id.voted_for, committed: vote.committed };
-        self.0.vote.lock().save(stored).inspect_err(|error| self.0.fail(error))?;
-        Ok(())
+        let core = Arc::clone(&self.0);
+        let save = move || core.log.barrier().and_then(|()| core.vote.lock().save(stored));
+        self.blocking(save).await
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
@@ -195,10 +208,17 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: Send,
     {
         let mut stamp = self.0.log.last_stamp();
+        let mut end = self.0.log.end();
         let mut frames = Vec::new();
         for entry in entries {
-            let frame = Self::frame_of(entry, stamp)?;
+            if let Some(expected) = entry.expected.filter(|expected| *expected != end) {
+                let error = Error::Misplaced { index: entry.log_id.index, here: end, expected };
+                self.0.fail(&error);
+                return Err(error.into());
+            }
+            let frame = Self::frame_of(entry, stamp).inspect_err(|error| self.0.fail(error))?;
             stamp = frame.stamp;
+            end.0 += frame.bytes() as u64;
             frames.push(frame);
         }
         #[cfg(test)]
@@ -223,10 +243,14 @@ impl RaftLogStorage<Types> for LogStore {
             "asked to cut applied entries: {:?} are applied, {last:?} shall be kept",
             self.0.applied_index()
         );
-        if let Some(reopened) = self.0.log.truncate_after(last)? {
-            self.0.derive_again(reopened)?;
-        }
-        Ok(())
+        let core = Arc::clone(&self.0);
+        let cut = move || -> Result<(), Error> {
+            if let Some(reopened) = core.log.truncate_after(last)? {
+                core.derive_again(reopened)?;
+            }
+            Ok(())
+        };
+        self.blocking(cut).await
     }
 
     /// What is purged is gone for good, so openraft alone must not decide it (`DESIGN.md` §4).
@@ -237,7 +261,7 @@ impl RaftLogStorage<Types> for LogStore {
             core.fail(&error);
             return Err(error.into());
         }
-        core.purge(Term(upto.leader_id.term), LogIndex(upto.index))?;
-        Ok(())
+        let (core, upto) = (Arc::clone(core), (Term(upto.leader_id.term), LogIndex(upto.index)));
+        self.blocking(move || core.purge(upto.0, upto.1)).await
     }
 }

@@ -1,35 +1,255 @@
-//! What other nodes ask of this one.
+//! What other nodes ask of this one: the other end of [`crate::network`].
+
+mod incoming;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use openraft::ReadPolicy;
+use openraft::raft::{AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use pointsman_broker::ports::BoxFuture;
 use pointsman_model::{NodeId, ShardId};
 use tokio::sync::mpsc;
 
+use crate::core::Core;
+use crate::network::append::{self, Received};
+use crate::network::wire::{APPEND, Answer, Ask, Candidate, Envelope, Place};
+use crate::network::wire;
+use crate::raft_types::{LogId, RaftNodeId, Types, log_id};
+use crate::shard::Raft;
+use crate::shard::group::node_of;
 use crate::transport::{Lane, Serve};
-use crate::{Node, questions};
+use crate::{Error, Node, Shard, questions};
+pub(crate) use incoming::Receiver;
+
+type Answered<T> = Result<T, String>;
 
 impl Serve for Node {
     fn serve_call(
         &self,
-        _from: NodeId,
-        _lane: Lane,
+        from: NodeId,
+        lane: Lane,
         shard: ShardId,
         request: Bytes,
     ) -> BoxFuture<'static, Result<Vec<Bytes>, String>> {
-        let core = self.shard(shard).map(|shard| &shard.core);
-        if let Some(answer) = core.and_then(|core| questions::serve(core, &request)) {
-            return answer;
+        match self.shard(shard) {
+            Some(shard) => shard.serve_call(from, lane, request),
+            None => Box::pin(async move { Err(format!("there is no shard {shard}")) }),
         }
-        Box::pin(async move { Err(format!("shard {shard} is not served yet")) })
     }
 
     fn serve_append_stream(
         &self,
-        _from: NodeId,
-        _shard: ShardId,
-        _requests: mpsc::Receiver<Bytes>,
-        _answers: mpsc::Sender<Vec<Bytes>>,
+        from: NodeId,
+        shard: ShardId,
+        requests: mpsc::Receiver<Bytes>,
+        answers: mpsc::Sender<Vec<Bytes>>,
     ) -> BoxFuture<'static, ()> {
-        Box::pin(async {})
+        match self.shard(shard) {
+            Some(shard) => shard.serve_append_stream(from, requests, answers),
+            None => Box::pin(async {}),
+        }
+    }
+}
+
+impl Shard {
+    /// Answers one call of another replica.
+    pub(crate) fn serve_call(
+        &self,
+        from: NodeId,
+        _lane: Lane,
+        request: Bytes,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, String>> {
+        if let Some(answer) = questions::serve(&self.core, &request) {
+            return answer;
+        }
+        let server = self.server(from);
+        Box::pin(async move {
+            let answer = server?.call(request).await?;
+            Ok(vec![answer.encode().map_err(|error| error.to_string())?])
+        })
+    }
+
+    /// Serves a stream of appends until it ends.
+    pub(crate) fn serve_append_stream(
+        &self,
+        from: NodeId,
+        requests: mpsc::Receiver<Bytes>,
+        answers: mpsc::Sender<Vec<Bytes>>,
+    ) -> BoxFuture<'static, ()> {
+        let server = self.server(from);
+        Box::pin(async move {
+            let refusal = match server {
+                Ok(server) => server.appends(requests, &answers).await,
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = refusal {
+                // Whoever is gone needs no word.
+                let _ = send(&answers, &Answer::Refused(refusal)).await;
+            }
+        })
+    }
+
+    fn server(&self, from: NodeId) -> Answered<Server> {
+        let raft = self.raft().ok_or_else(|| self.failure().unwrap_or_else(|| "the shard is not open".to_owned()))?;
+        Ok(Server { raft: raft.clone(), core: Arc::clone(&self.core), from })
+    }
+}
+
+/// Answers for one shard.
+#[derive(Clone)]
+struct Server {
+    raft: Raft,
+    core: Arc<Core>,
+    /// Whose connection it is.
+    from: NodeId,
+}
+
+async fn send(answers: &mpsc::Sender<Vec<Bytes>>, answer: &Answer) -> Answered<()> {
+    let answer = answer.encode().map_err(|error| error.to_string())?;
+    answers.send(vec![answer]).await.map_err(|_| "the stream is over".to_owned())
+}
+
+fn words(error: &(impl std::fmt::Display + ?Sized)) -> String {
+    error.to_string()
+}
+
+impl Server {
+    /// Refuses what is meant for another life of this node, or does not come from whom it says.
+    fn check(&self, from: RaftNodeId, to: RaftNodeId) -> Answered<()> {
+        if to != self.core.id {
+            return Err("this is for another life of the node".to_owned());
+        }
+        if node_of(from) != self.from || from == to {
+            return Err("it does not come from whom it says".to_owned());
+        }
+        self.core.failure().map_or(Ok(()), |failure| Err(format!("the shard stopped: {failure}")))
+    }
+
+    async fn call(&self, request: Bytes) -> Answered<Answer> {
+        if request.first() == Some(&APPEND) {
+            let received = append::decode(&request).map_err(|error| words(&error))?;
+            self.check(received.from, received.to)?;
+            return self.append(received).await;
+        }
+        let (Envelope { from, to, ask }, piece) = Envelope::decode(&request).map_err(|error| words(&error))?;
+        self.check(from, to)?;
+        match ask {
+            Ask::Vote(candidate) => self.vote(candidate, false).await,
+            Ask::PreVote(candidate) => self.vote(candidate, true).await,
+            Ask::Transfer { from, to, last } => {
+                let request = TransferLeaderRequest::new(from.into(), to, last.map(LogId::from));
+                let answer = self.raft.handle_transfer_leader(request).await.map_err(|error| words(&error))?;
+                Ok(Answer::Transferring(answer.is_ok()))
+            }
+            Ask::ReadIndex => {
+                let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+                Ok(Answer::ReadAt(linearizer.ok().map(|linearizer| linearizer.read_log_id().index())))
+            }
+            Ask::CheckpointBegin(of) => self.off(move |core| core.checkpoint_begin(of).map(Answer::Have)).await,
+            Ask::CheckpointPiece { of, offset } => {
+                self.off(move |core| core.checkpoint_piece(of, offset, &piece).map(Answer::Have)).await
+            }
+            Ask::CheckpointInstall { of, vote } => {
+                let snapshot = self.off(move |core| core.checkpoint_whole(of)).await?;
+                let answer = self.raft.install_full_snapshot(vote.into(), snapshot).await;
+                let answer = answer.map_err(|error| words(&error))?;
+                self.core.traffic.checkpoints_installed.add(1);
+                Ok(Answer::Installed(wire::WireVote::from(&answer.vote)))
+            }
+        }
+    }
+
+    /// Runs what reads or writes files off the reactor.
+    async fn off<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Core>) -> Result<T, Error> + Send + 'static,
+    ) -> Answered<T> {
+        let core = Arc::clone(&self.core);
+        let done = self.core.background.run(move || work(&core)).await;
+        done.ok_or_else(|| "it panicked".to_owned())?.map_err(|error| words(&error))
+    }
+
+    async fn vote(&self, candidate: Candidate, pre_vote: bool) -> Answered<Answer> {
+        let last = candidate.last.map(LogId::from);
+        if !self.core.gate.may_vote(last) {
+            return Err("this node does not vote: its log may lack what it acknowledged".to_owned());
+        }
+        let mut request = VoteRequest::<Types>::new(candidate.vote.into(), last);
+        request.leadership_transfer = candidate.transfer;
+        let answer = if pre_vote { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
+        let answer = answer.map_err(|error| words(&error))?;
+        Ok(Answer::Voted {
+            vote: wire::WireVote::from(&answer.vote),
+            granted: answer.vote_granted,
+            last: answer.last_log_id.map(Place::from),
+        })
+    }
+
+    /// An append outside a stream: a heartbeat.
+    async fn append(&self, received: Received) -> Answered<Answer> {
+        let request = received.request;
+        let (prev, term, commit) = (request.prev_log_id, request.vote.leader_id.term, request.leader_commit);
+        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        match self.raft.append_entries(request).await.map_err(|error| words(&error))? {
+            AppendEntriesResponse::Success => {
+                self.accepted(term, commit);
+                Ok(Answer::Matched(last.map(Place::from)))
+            }
+            AppendEntriesResponse::PartialSuccess(last) => Ok(Answer::Matched(last.map(Place::from))),
+            AppendEntriesResponse::Conflict => Ok(Answer::Conflict(prev.map(Place::from))),
+            AppendEntriesResponse::HigherVote(vote) => Ok(Answer::HigherVote(wire::WireVote::from(&vote))),
+        }
+    }
+
+    /// A leader's append is durable here.
+    fn accepted(&self, term: u64, commit: Option<LogId>) {
+        if self.core.gate.reason().is_some() {
+            let last = self.core.log.last().map(|(term, index, _)| log_id(term.0, index.0));
+            self.core.gate.appended(term, commit, last);
+        }
+    }
+
+    async fn appends(&self, requests: mpsc::Receiver<Bytes>, answers: &mpsc::Sender<Vec<Bytes>>) -> Answered<()> {
+        // What goes wrong with a request ends the stream, and is told behind the answers to those before.
+        let (refuse, mut refused) = tokio::sync::oneshot::channel();
+        let (last, seen) = tokio::sync::watch::channel((0, None));
+        let server = self.clone();
+        let requests = stream::unfold((requests, refuse, last), move |(mut requests, refuse, last)| {
+            let server = server.clone();
+            async move {
+                let request: Bytes = requests.recv().await?;
+                server.core.traffic.append_bytes_received.add(request.len() as u64);
+                let received = append::decode(&request).map_err(|error| words(&error));
+                let checked = received.and_then(|received| server.check(received.from, received.to).map(|()| received));
+                match checked {
+                    Ok(received) => {
+                        last.send_replace((received.request.vote.leader_id.term, received.request.leader_commit));
+                        Some((received.request, (requests, refuse, last)))
+                    }
+                    Err(refusal) => {
+                        // The other end lives as long as this stream is read.
+                        let _ = refuse.send(refusal);
+                        None
+                    }
+                }
+            }
+        });
+        let mut results = std::pin::pin!(self.raft.stream_append(requests));
+        while let Some(result) = results.next().await {
+            let answer = match result.map_err(|error| words(&error))? {
+                Ok(matched) => {
+                    let (term, commit) = *seen.borrow();
+                    self.accepted(term, commit);
+                    Answer::Matched(matched.map(Place::from))
+                }
+                Err(StreamAppendError::Conflict(at)) => Answer::Conflict(Some(at.into())),
+                Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(wire::WireVote::from(&vote)),
+            };
+            send(answers, &answer).await?;
+        }
+        refused.try_recv().map_or(Ok(()), Err)
     }
 }

@@ -8,7 +8,6 @@ mod propose;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
 use pointsman_broker::ports::ProposeError;
 use pointsman_model::time::{SharedClock, Timestamp};
 use pointsman_model::{NodeId, ShardId};
@@ -21,7 +20,7 @@ use crate::core::Core;
 use crate::house;
 use crate::leadership::Leadership;
 use crate::log_store::LogStore;
-use crate::network::NoPeers;
+use crate::network::Network;
 use crate::raft_types::{RaftNode, RaftNodeId, Types};
 use crate::recovery::{Recovery, recover};
 use crate::repair::Repairer;
@@ -39,8 +38,6 @@ pub struct Shard {
     /// Measures syncs; the simulation has none.
     disk: Option<Arc<TimedDisk>>,
     recovery: Recovery,
-    /// The newest life of each node that said hello.
-    seen: Mutex<BTreeMap<NodeId, u32>>,
     /// Empty while the log is damaged: then the shard serves what it can read and takes nothing.
     running: Arc<OnceLock<Running>>,
     /// Repairs a damaged log from the other nodes, and starts openraft then.
@@ -96,8 +93,7 @@ impl Shard {
             let repairer = Repairer::new(Arc::clone(&core), cluster.clone());
             repair.spawn(repair_and_start(config.clone(), repairer, Arc::clone(&core), Arc::clone(&running)));
         }
-        let (id, clock, seen) = (config.shard, config.clock, Mutex::default());
-        Ok(Self { id, core, clock, disk: None, recovery, seen, running, _repair: repair })
+        Ok(Self { id: config.shard, core, clock: config.clock, disk: None, recovery, running, _repair: repair })
     }
 
     /// Makes these nodes, each in its first life, the first voters. For a shard that has a membership this does nothing.
@@ -160,6 +156,11 @@ impl Shard {
         Ok(())
     }
 
+    /// openraft, if it runs.
+    pub(crate) fn raft(&self) -> Option<&Raft> {
+        self.running.get().map(|running| &running.raft)
+    }
+
     fn proposer(&self) -> Result<&Proposer, ProposeError> {
         let refusal = || ProposeError::StorageFailed(self.failure().unwrap_or_default());
         self.running.get().map(|running| &running.proposer).ok_or_else(refusal)
@@ -175,8 +176,10 @@ impl Running {
         let stopped = |error: &dyn std::fmt::Display| Error::Raft(error.to_string());
         let id = config.raft_node_id();
         let (log, applier) = (LogStore::new(Arc::clone(core)), Applier::new(Arc::clone(core)));
+        let transport = config.cluster.as_ref().map(|cluster| Arc::clone(&cluster.transport));
+        let network = Network::new(Arc::clone(core), transport);
         let raft =
-            Raft::new(id, raft_config(config.shard)?, NoPeers, log, applier).await.map_err(|error| stopped(&error))?;
+            Raft::new(id, raft_config(config.shard)?, network, log, applier).await.map_err(|error| stopped(&error))?;
         let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
         let mut watchers = JoinSet::new();
@@ -216,7 +219,7 @@ impl Running {
 /// not come: it does not notice a panic in `apply` by itself.
 async fn follow(raft: Raft, leadership: Arc<Leadership>) {
     tokio::select! {
-        () = leadership.follow(raft.server_metrics()) => {}
+        () = leadership.follow(raft.server_metrics(), raft.data_metrics()) => {}
         () = leadership.wait_stopped() => {
             if let Err(error) = raft.shutdown().await {
                 tracing::warn!(error = %error, "openraft did not stop cleanly");

@@ -128,9 +128,18 @@ impl Core {
                 found
             }
         };
-        found
-            .map(|checkpoint| Ok(self.snapshot_of(&Progress::decode(checkpoint.meta.index, &checkpoint.meta.extra)?)))
-            .transpose()
+        found.map(|checkpoint| self.snapshot_from(&checkpoint)).transpose()
+    }
+
+    /// A checkpoint of this replica, as openraft sees it.
+    ///
+    /// # Errors
+    /// What it says of itself makes no sense.
+    pub(crate) fn snapshot_from(
+        &self,
+        checkpoint: &pointsman_storage::checkpoint::Checkpoint,
+    ) -> Result<SnapshotOf<Types, Checkpoint>, Error> {
+        Ok(self.snapshot_of(&Progress::decode(checkpoint.meta.index, &checkpoint.meta.extra)?))
     }
 
     /// Replaces state and queues by a checkpoint. The log is purged afterwards, by openraft.

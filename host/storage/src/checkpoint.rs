@@ -10,12 +10,14 @@
 //! | `format` | header, block and trailer bytes |
 //! | `export` | writing a snapshot of the state to a file |
 //! | `import` | reading one back, item by item |
+//! | `transfer` | sending one to another replica, and receiving it |
 //!
 //! Layout: `docs/reference/disk-format.md`.
 
 mod export;
 mod format;
 mod import;
+mod transfer;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use crate::disk::Disk;
 use crate::identity::Owner;
 use crate::state::Snapshot;
 pub use import::Import;
+pub use transfer::{Incoming, Outgoing};
 
 type Result<T> = std::result::Result<T, Error>;
 

@@ -49,7 +49,7 @@ impl Shard {
 
     /// A node said hello in this life of it.
     pub(crate) fn saw(&self, node: NodeId, incarnation: u32) {
-        let mut seen = self.seen.lock();
+        let mut seen = self.core.seen.lock();
         let known = seen.entry(node).or_insert(incarnation);
         *known = incarnation.max(*known);
     }

@@ -188,10 +188,9 @@ fn outcome(
             stamp: response.data.stamp,
             outcomes: response.data.outcomes,
         }),
-        Some(Err(ClientWriteError::ForwardToLeader(_))) => {
-            assert!(!ticket.is_handed_over(), "openraft refused an entry that the log was given");
-            Err(ProposeError::NotLeader)
-        }
+        // Said before an index is given, by a node that does not lead in the proposal's term, has no quorum, or hands
+        // over. Not by one that lost an entry it had: that is `LogEntryDiscarded`, and the entry may be committed elsewhere.
+        Some(Err(ClientWriteError::ForwardToLeader(_))) if !ticket.is_handed_over() => Err(ProposeError::NotLeader),
         Some(Err(_)) => Err(ProposeError::OutcomeUnknown),
         None if ticket.is_handed_over() => Err(ProposeError::OutcomeUnknown),
         None => Err(failure().map_or(ProposeError::NotLeader, ProposeError::StorageFailed)),
