@@ -11,6 +11,7 @@
 //! Never here: server crates, I/O, limits other than the shape of a value.
 
 pub mod binding;
+pub mod cluster;
 pub mod decode;
 pub mod dlq;
 pub mod explain;

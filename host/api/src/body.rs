@@ -139,13 +139,9 @@ async fn collect(mut body: Body, announced: usize, cap: Cap, share: &mut Share) 
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
-        let frame = tokio::time::timeout(idle, body.frame())
-            .await
-            .map_err(|_| Failure::new(Code::RequestTimeout, "the body stopped coming"))?;
-        let Some(frame) = frame else { break };
-        let frame =
-            frame.map_err(|error| Failure::new(Code::InvalidRequest, format!("the body broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame = tokio::time::timeout(idle, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| stopped())? else { break };
+        let Ok(data) = frame.map_err(broke_off)?.into_data() else { continue };
         let have = first.len().max(rest.len());
         if have + data.len() > cap.bytes {
             return Err(cap.exceeded());
@@ -162,6 +158,30 @@ async fn collect(mut body: Body, announced: usize, cap: Cap, share: &mut Share) 
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Reads a body as it comes, up to one byte more than `cap`.
+pub(crate) async fn pieces(body: &mut Body, cap: usize, share: &mut Share) -> Result<Vec<Bytes>, Failure> {
+    let idle = Duration::from_millis(limits::REQUEST_BODY_IDLE_MS_MAX);
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
+    while bytes <= cap {
+        let frame = tokio::time::timeout(idle, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| stopped())? else { break };
+        let Ok(mut data) = frame.map_err(broke_off)?.into_data() else { continue };
+        data.truncate(cap + 1 - bytes);
+        bytes += data.len();
+        share.grow(data.len())?;
+        pieces.push(data);
+    }
+    Ok(pieces)
+}
+
+fn stopped() -> Failure {
+    Failure::new(Code::RequestTimeout, "the body stopped coming")
+}
+
+fn broke_off(error: axum::Error) -> Failure {
+    Failure::new(Code::InvalidRequest, format!("the body broke off: {error}"))
 }
 
 fn decompress(encoding: Encoding, raw: &[u8], cap: Cap, share: &mut Share) -> Result<Bytes, Failure> {

@@ -1,6 +1,7 @@
 //! Answers are compressed on request; streams and frames never are.
 //!
-//! All other answers are whole in memory, so this is one call and no stream adapter.
+//! All other answers are whole in memory, or short enough to be taken whole from the node that made them, so this is one
+//! call and no stream adapter.
 
 use std::io::Write;
 
@@ -10,6 +11,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+
+use crate::failure::Failure;
 
 /// Smaller answers are not worth it.
 const BYTES_MIN: u64 = 1_024;
@@ -25,17 +28,19 @@ enum Encoding {
 }
 
 /// Compresses the answer if the client asked for it and the answer is of a kind that gains by it.
-pub(crate) async fn compress(wanted: Option<&HeaderValue>, mut response: Response) -> Response {
+///
+/// # Errors
+/// A long answer of another node broke off.
+pub(crate) async fn compress(wanted: Option<&HeaderValue>, mut response: Response) -> Result<Response, Failure> {
     if !is_compressible(&response) {
-        return response;
+        return Ok(response);
     }
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    let Some(encoding) = wanted.and_then(|value| value.to_str().ok()).and_then(choose) else { return response };
+    let Some(encoding) = wanted.and_then(|value| value.to_str().ok()).and_then(choose) else { return Ok(response) };
     let (mut parts, body) = response.into_parts();
     let plain = match body.collect().await {
         Ok(collected) => collected.to_bytes(),
-        // The body is in memory; there is nothing to fail.
-        Err(_) => return Response::from_parts(parts, Body::empty()),
+        Err(_) => return Err(pointsman_broker::Error::OutcomeUnknown.into()),
     };
     let packed = if plain.len() <= INLINE_BYTES_MAX {
         pack(encoding, &plain)
@@ -43,14 +48,14 @@ pub(crate) async fn compress(wanted: Option<&HeaderValue>, mut response: Respons
         let copy = plain.clone();
         tokio::task::spawn_blocking(move || pack(encoding, &copy)).await.ok().flatten()
     };
-    let Some(packed) = packed else { return Response::from_parts(parts, Body::from(plain)) };
+    let Some(packed) = packed else { return Ok(Response::from_parts(parts, Body::from(plain))) };
     let name = match encoding {
         Encoding::Zstd => "zstd",
         Encoding::Gzip => "gzip",
     };
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
     parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(packed))
+    Ok(Response::from_parts(parts, Body::from(packed)))
 }
 
 /// JSON and text, whole, without a strong tag (which would name other bytes).
@@ -113,7 +118,7 @@ mod tests {
     async fn check(kind: &'static str, length: usize, expected: Option<&str>) {
         let mut response = Response::new(Body::from(vec![b'x'; length]));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        let response = compress(Some(&HeaderValue::from_static("gzip")), response).await;
+        let response = compress(Some(&HeaderValue::from_static("gzip")), response).await.expect("whole");
         let found = response.headers().get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok()).map(str::to_owned);
         assert_eq!(found.as_deref(), expected, "{kind} {length}");
     }

@@ -14,6 +14,7 @@ use pointsman_model::limits;
 use pointsman_model::message::check_stored_idempotency_key;
 
 use crate::failure::Failure;
+use crate::forward::PaceSlot;
 use crate::query::{Query, number_in};
 use crate::serve::ConnectionHandle;
 use crate::{App, conditional, headers};
@@ -26,6 +27,15 @@ pub(crate) struct Admitted {
     pub(crate) principal: Option<Principal>,
     /// Decoded and checked parts of the path.
     pub(crate) path: Vec<(&'static str, String)>,
+    /// What is left of the call's time, where it began on another node or waited here.
+    pub(crate) remaining: Option<Duration>,
+}
+
+impl Admitted {
+    /// The tenant of the path.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.path.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.as_str())
+    }
 }
 
 /// A request without its body.
@@ -34,6 +44,8 @@ pub(crate) struct Cx {
     pub(crate) call: Call,
     pub(crate) headers: HeaderMap,
     pub(crate) connection: ConnectionHandle,
+    /// How a stream of leases that goes to another node is paced.
+    pub(crate) pace: Option<PaceSlot>,
     path: Vec<(&'static str, String)>,
     raw_query: String,
     /// `Pm-Timeout-Ms`, or what is wrong with it; told at the stage of the query.
@@ -44,20 +56,19 @@ impl FromRequestParts<Arc<App>> for Cx {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        let Admitted { request_id, principal, path } = parts.extensions.remove::<Admitted>().unwrap_or_default();
+        let Admitted { request_id, principal, path, remaining } =
+            parts.extensions.remove::<Admitted>().unwrap_or_default();
         let headers = std::mem::take(&mut parts.headers);
         let timeout = timeout(&headers);
         let wait = timeout.as_ref().copied().unwrap_or(Duration::from_millis(limits::TIMEOUT_MS_DEFAULT));
+        let wait = remaining.map_or(wait, |remaining| remaining.min(wait));
         Ok(Self {
             app: Arc::clone(app),
             // Open routes tell everyone the same; what asks the broker there is nobody's call.
-            call: Call {
-                principal: principal.unwrap_or(Principal::Operator),
-                deadline: Instant::now() + wait,
-                request_id,
-            },
+            call: Call { principal: principal.unwrap_or(Principal::Operator), deadline: now() + wait, request_id },
             headers,
             connection: parts.extensions.remove().unwrap_or_default(),
+            pace: parts.extensions.remove(),
             path,
             raw_query: parts.uri.query().unwrap_or_default().to_owned(),
             timeout,
@@ -65,7 +76,13 @@ impl FromRequestParts<Arc<App>> for Cx {
     }
 }
 
-fn timeout(headers: &HeaderMap) -> Result<Duration, Failure> {
+/// Now, on the clock of the runtime: a test may stop it.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// `Pm-Timeout-Ms`.
+pub(crate) fn timeout(headers: &HeaderMap) -> Result<Duration, Failure> {
     let Some(text) = headers::text(headers, &headers::TIMEOUT_MS)? else {
         return Ok(Duration::from_millis(limits::TIMEOUT_MS_DEFAULT));
     };

@@ -16,7 +16,7 @@ use pointsman_model::limits;
 
 use crate::context::{self, Admitted};
 use crate::failure::Failure;
-use crate::{App, access, compress, headers, origin, routes, ticket};
+use crate::{App, access, compress, forward, headers, origin, routes, ticket};
 
 /// Runs a request.
 pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -36,13 +36,28 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, request: Request, next: Ne
     let answered = match admitted {
         Ok(mut admitted) => {
             admitted.request_id.clone_from(&request_id);
-            parts.extensions.insert(admitted);
-            next.run(Request::from_parts(parts, body)).await
+            match &app.config.cluster {
+                Some(ports) => {
+                    let request = Request::from_parts(parts, body);
+                    forward::dispatch(&app, ports, route, admitted, request, next).await
+                }
+                None => {
+                    parts.extensions.insert(admitted);
+                    next.run(Request::from_parts(parts, body)).await
+                }
+            }
         }
         Err(failure) => failure.into_response(),
     };
-    let mut response = rendered(answered, &request_id, &app);
-    response = compress::compress(encodings.as_ref(), response).await;
+    let mut response = answered;
+    if let Some(failure) = failure_of(&mut response) {
+        app.metrics.refused(failure.code());
+        response = failure.render(&request_id);
+    }
+    response = match compress::compress(encodings.as_ref(), response).await {
+        Ok(response) => response,
+        Err(lost) => lost.render(&request_id),
+    };
     if let Ok(id) = HeaderValue::try_from(request_id) {
         response.headers_mut().insert(headers::REQUEST_ID, id);
     }
@@ -67,12 +82,14 @@ async fn admit(app: &App, parts: &mut Parts, route: Option<&'static str>) -> Res
     };
     let principal = match presented {
         Presented::Nothing => app.broker.authenticate(None)?,
-        Presented::Bearer(token) => app.broker.authenticate(Some(&token))?,
-        Presented::Ticket(ticket) if ticket::is_stream(route) => app.broker.redeem_ticket(&ticket, parts.uri.path())?,
+        Presented::Bearer(token) => app.broker.authenticate_fresh(Some(&token)).await?,
+        Presented::Ticket(ticket) if ticket::is_stream(route) => {
+            app.broker.redeem_ticket(&ticket, parts.uri.path()).await?
+        }
         Presented::Ticket(_) => return Err(Error::Unauthenticated("a ticket opens streams only".to_owned()).into()),
     };
     let tenant = path.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.as_str());
-    app.broker.check_access(&principal, tenant, access::action(route, &parts.method, &path))?;
+    app.broker.check_access_fresh(&principal, tenant, access::action(route, &parts.method, &path)).await?;
     Ok(Admitted { principal: Some(principal), path, ..Admitted::default() })
 }
 
@@ -103,7 +120,8 @@ fn presented(parts: &mut Parts) -> Result<Presented, Failure> {
     }
 }
 
-async fn path_parts(parts: &mut Parts) -> Result<Vec<(&'static str, String)>, Failure> {
+/// The parameters of a matched path.
+pub(crate) async fn path_parts(parts: &mut Parts) -> Result<Vec<(&'static str, String)>, Failure> {
     let raw = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|_| Failure::new(Code::InvalidName, "the path is not UTF-8"))?;
@@ -130,19 +148,16 @@ fn fresh_request_id() -> String {
     format!("{:016x}", START.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
 }
 
-/// Turns a failure, and axum's bare 405, into a problem.
-fn rendered(mut response: Response, request_id: &str, app: &App) -> Response {
-    let failure = match response.extensions_mut().remove::<Failure>() {
-        Some(failure) => failure,
+/// The failure that an answer carries; axum's bare 405 is one, too.
+pub(crate) fn failure_of(response: &mut Response) -> Option<Failure> {
+    match response.extensions_mut().remove::<Failure>() {
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
             let allow = response.headers_mut().remove(header::ALLOW);
             let failure = Failure::new(Code::MethodNotAllowed, "the route has other methods; see Allow");
-            allow.into_iter().fold(failure, |failure, allow| failure.with_header(header::ALLOW, allow))
+            Some(allow.into_iter().fold(failure, |failure, allow| failure.with_header(header::ALLOW, allow)))
         }
-        None => return response,
-    };
-    app.metrics.refused(failure.code());
-    failure.render(request_id)
+        failure => failure,
+    }
 }
 
 /// An answer that no request of a client's own went through: with an id, and problems rendered.

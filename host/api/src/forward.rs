@@ -5,17 +5,33 @@
 //! with the caller that the head names, and streams the answer back. The way there is a port, [`Forward`], which the
 //! binary lays over the connections between nodes.
 
+mod answer;
+mod entry;
 mod head;
+mod outgoing;
+mod pace;
 mod serve;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use http::Method;
+use http::request::Parts;
+use pointsman_broker::Error;
 use pointsman_broker::ports::BoxFuture;
-use pointsman_model::NodeId;
+use pointsman_model::{NodeId, ShardId};
 
+use crate::App;
+use crate::access::{self, Place};
+
+pub(crate) use entry::dispatch;
+pub(crate) use pace::{Pace, PaceSlot};
 pub(crate) use serve::{inner_edge, serve};
+
+/// The route that is answered at the pace of its client.
+const PACED: &str = "/v1/tenants/{tenant}/groups/{group}/stream";
 
 /// The bytes behind a head, as they come. Dropped, it tells the other side to stop.
 pub type ForwardBody = BoxStream<'static, Result<Bytes, BodyLost>>;
@@ -90,5 +106,52 @@ pub struct ClusterPorts {
 /// The head of the answer of a node that cannot serve a forwarded request at all: surely nothing was done.
 #[must_use]
 pub fn not_leader() -> Bytes {
-    head::AnswerHead::NotLeader.encode().unwrap_or_default()
+    head::AnswerHead::not_leader()
+}
+
+/// True if the body of a request is the pace of its answer.
+fn is_paced(route: &str) -> bool {
+    route == PACED
+}
+
+/// The shard whose leader serves a request; `None` if any node does.
+fn shard_of(app: &App, route: &'static str, parts: &Parts, path: &access::Path) -> Option<ShardId> {
+    let part = |name: &str| path.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    let home = || part("tenant").and_then(|tenant| app.broker.home_shard(tenant));
+    match access::place(route, &parts.method) {
+        Place::Here => None,
+        Place::Browse => {
+            let by_key = parts.uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("key=")));
+            if by_key { home() } else { None }
+        }
+        Place::Metadata => Some(ShardId::METADATA),
+        Place::Home => home(),
+        Place::Shard => part("shard")?.parse().ok().map(ShardId).filter(|shard| app.broker.has_shard(*shard)),
+    }
+}
+
+/// Whether this node leads the shard, and has applied what a read must see.
+///
+/// # Errors
+/// [`Error::NoLeader`], or what is found out about the tenant.
+async fn ready_here(
+    app: &App,
+    route: &'static str,
+    parts: &Parts,
+    path: &access::Path,
+    shard: ShardId,
+    within: Duration,
+) -> Result<bool, Error> {
+    if !app.broker.leads(shard) {
+        return Ok(false);
+    }
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        app.broker.barrier(shard, within).await?;
+    }
+    if access::place(route, &parts.method) != Place::Metadata
+        && let Some((_, tenant)) = path.iter().find(|(name, _)| *name == "tenant")
+    {
+        app.broker.finish_tenant(tenant, within).await?;
+    }
+    Ok(true)
 }

@@ -54,6 +54,37 @@ pub(crate) struct Metrics {
     accepted: Counter,
     accept_errors: Counter,
     body_bytes: Gauge,
+    /// Requests that other nodes serve, and that this one serves for others.
+    pub(crate) forwarded: Forwarded,
+}
+
+/// What becomes of requests between nodes.
+#[derive(Default)]
+pub(crate) struct Forwarded {
+    /// Sent to another node; each try counts.
+    pub(crate) sent: Counter,
+    /// Requests that were tried again.
+    pub(crate) retried: Counter,
+    /// Sent, and the answer lost.
+    pub(crate) lost: Counter,
+    /// Served for another node.
+    pub(crate) served: Counter,
+    /// Not served for another node, for this one does not lead.
+    pub(crate) not_leader: Counter,
+}
+
+impl Forwarded {
+    fn register(&self, registry: &mut Registry) {
+        for (name, help, counter) in [
+            ("forwards_sent", "Requests sent to the node that leads, each try", &self.sent),
+            ("forwards_retried", "Requests tried again, here or there", &self.retried),
+            ("forwards_lost", "Requests sent whose answer was lost", &self.lost),
+            ("forwards_served", "Requests of other nodes served", &self.served),
+            ("forwards_not_leader", "Requests of other nodes not served, for this one does not lead", &self.not_leader),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+    }
 }
 
 impl Metrics {
@@ -77,7 +108,20 @@ impl Metrics {
         registry.register("connections_accepted", "Connections accepted", accepted.clone());
         registry.register("accept_errors", "Accepts that failed", accept_errors.clone());
         registry.register_with_unit("bodies_held", "Request bodies being read", Unit::Bytes, body_bytes.clone());
-        Self { registry, requests, durations, problems, streams, connections, accepted, accept_errors, body_bytes }
+        let forwarded = Forwarded::default();
+        forwarded.register(&mut registry);
+        Self {
+            registry,
+            requests,
+            durations,
+            problems,
+            streams,
+            connections,
+            accepted,
+            accept_errors,
+            body_bytes,
+            forwarded,
+        }
     }
 
     /// Counts an answer. `route` is `None` where no route fits.
@@ -85,6 +129,13 @@ impl Metrics {
         let (route, method) = (route.unwrap_or("other"), fold(method));
         self.requests.get_or_create_owned(&Answer { route, method, status: class(status) }).inc();
         self.durations.get_or_create_owned(&Route { route, method }).observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a problem that another node told.
+    pub(crate) fn refused_elsewhere(&self, code: &str) {
+        if let Some(code) = Code::ALL.iter().find(|known| known.as_str() == code) {
+            self.refused(*code);
+        }
     }
 
     /// Counts a problem.

@@ -1,6 +1,7 @@
 //! The routes: one file a resource, one function a verb.
 
 mod bindings;
+mod cluster;
 mod dead_letters;
 mod dry_run;
 mod explain;
@@ -26,7 +27,7 @@ use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::body::Body;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use bytes::Bytes;
 use pointsman_api_types::{Code, Problem, decode};
 use pointsman_model::limits;
@@ -52,6 +53,11 @@ pub(crate) fn table() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         (t!(""), get(tenants::get).put(tenants::put).delete(tenants::delete)),
         ("/v1/whoami", get(tokens::whoami)),
         ("/v1/audit", get(quota::audit)),
+        ("/v1/cluster", get(cluster::get)),
+        ("/v1/cluster/shards/{shard}/transfer", post(cluster::transfer)),
+        ("/v1/cluster/nodes", post(cluster::unsupported)),
+        ("/v1/cluster/nodes/{node}", delete(cluster::unsupported)),
+        ("/v1/cluster/nodes/{node}/drain", post(cluster::unsupported)),
         (t!("/tokens"), get(tokens::list).post(tokens::create)),
         (t!("/tokens/{id}"), get(tokens::get).delete(tokens::delete)),
         (t!("/quota"), get(quota::get).put(quota::put)),
@@ -152,10 +158,13 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
 
 /// The name of a path parameter: a closed set too.
 pub(crate) fn part(name: &str) -> &'static str {
-    ["tenant", "topic", "group", "plugin", "builtin", "version", "binding", "schedule", "key", "id", "tx", "pg"]
-        .into_iter()
-        .find(|known| *known == name)
-        .unwrap_or("")
+    [
+        "tenant", "topic", "group", "plugin", "builtin", "version", "binding", "schedule", "key", "id", "tx", "pg",
+        "shard", "node",
+    ]
+    .into_iter()
+    .find(|known| *known == name)
+    .unwrap_or("")
 }
 
 /// Reads a JSON control body. An absent body is `{}`, an absent type is JSON.

@@ -3,6 +3,7 @@
 mod access;
 mod bad_input;
 mod cloudevents;
+mod cluster;
 mod configure;
 mod conventions;
 mod dedup;

@@ -39,7 +39,7 @@ impl Broker {
         let limit = limit as usize;
         let mut rows = Vec::new();
         for (at, (shard, place)) in shards.iter().zip(&places).enumerate() {
-            shard.port.leadership().ok_or(Error::NoLeader)?;
+            shard.catch_up().await?;
             let found = shard.port.audit(*place, limit + 1)?;
             rows.extend(found.into_iter().map(|(index, ordinal, row)| (at, index, ordinal, row)));
         }

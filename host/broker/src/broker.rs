@@ -60,8 +60,12 @@ pub struct ShardHealth {
     pub shard: ShardId,
     /// The term this node leads in, if it does.
     pub term: Option<Term>,
+    /// The node that leads, as far as this one has heard.
+    pub leader: Option<NodeId>,
     /// Index of the last applied entry.
     pub applied: u64,
+    /// Entries that this node knows to be committed and has not applied.
+    pub lag: u64,
 }
 
 /// All use cases. Cheap to clone; clones share everything.
@@ -168,10 +172,15 @@ impl Broker {
     /// How each shard is on this node.
     #[must_use]
     pub fn health(&self) -> Vec<ShardHealth> {
-        let health = |shard: &Arc<ShardRuntime>| ShardHealth {
-            shard: shard.port.id(),
-            term: shard.port.leadership(),
-            applied: shard.port.applied().borrow().0,
+        let health = |shard: &Arc<ShardRuntime>| {
+            let applied = shard.port.applied().borrow().0;
+            ShardHealth {
+                shard: shard.port.id(),
+                term: shard.port.leadership(),
+                leader: shard.port.leader(),
+                applied,
+                lag: shard.port.status().committed.map_or(0, |committed| committed.0).saturating_sub(applied),
+            }
         };
         self.shards().map(health).collect()
     }

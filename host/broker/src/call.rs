@@ -1,10 +1,14 @@
 //! Who calls, and until when.
 
+mod wire;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use pointsman_model::{Scope, TenantId, Timestamp};
 use pointsman_state_machine::command::Author;
+
+pub use wire::WirePrincipal;
 
 /// Who is behind a call.
 #[derive(Clone, Debug, PartialEq, Eq)]

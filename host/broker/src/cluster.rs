@@ -46,12 +46,6 @@ impl Broker {
         Ok(view)
     }
 
-    /// The leader of a shard, as far as this node has heard.
-    #[must_use]
-    pub fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
-        self.shards().find(|found| found.port.id() == shard)?.port.leader()
-    }
-
     /// How the shards of this node are.
     pub(crate) fn replicas_here(&self) -> Vec<ReplicaView> {
         self.shards().map(|shard| replica_view(&*shard.port)).collect()

@@ -1,7 +1,9 @@
 //! Configuration: tenants, topics, groups, bindings and plugin versions. Each write is an entry like any other.
 
 mod binding;
+pub(crate) mod bootstrap;
 mod group;
+pub(crate) mod home;
 mod node;
 pub(crate) mod page;
 mod plugin;

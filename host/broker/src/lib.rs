@@ -30,6 +30,7 @@ mod dlq;
 pub mod error;
 mod explain;
 mod filter;
+mod fresh;
 mod judging;
 mod lease;
 mod lookup;
@@ -58,7 +59,7 @@ mod watch;
 
 pub use access::Action;
 pub use broker::{Broker, BrokerConfig, ShardHealth};
-pub use call::{Bearer, Call, Principal};
+pub use call::{Bearer, Call, Principal, WirePrincipal};
 pub use configure::NodeEntry;
 pub use error::Error;
 pub use pointsman_state_machine::{command, state};

@@ -31,7 +31,17 @@ impl Broker {
     /// [`Error::MessageNotFound`], also for a message of another tenant, a half and a cancelled one.
     pub async fn find_message(&self, call: &Call, tenant: &str, id: MessageId) -> Result<MessageById, Error> {
         let home = self.authorize(call, tenant, Action::ConsumeSome)?;
-        let found = self.message_at(&home, id)?;
+        let found = match self.message_at(&home, id) {
+            // This node may be behind.
+            Err(Error::NoLeader) => {
+                home.shard.catch_up().await?;
+                self.message_at(&home, id).map_err(|error| match error {
+                    Error::NoLeader => Error::MessageNotFound,
+                    error => error,
+                })?
+            }
+            found => found?,
+        };
         self.authorize(call, tenant, Action::Consume(found.topic()))?;
         Ok(found)
     }
@@ -68,7 +78,7 @@ impl Broker {
     ) -> Result<Vec<StoredMessage>, Error> {
         self.authorize(call, tenant, Action::Consume(topic))?;
         check("limit", limit.into(), 1, limits::PAGE_ITEMS_MAX.into())?;
-        let (home, topic) = self.topic(tenant, topic)?;
+        let (home, topic) = self.topic_here(tenant, topic).await?;
         if queue.0 >= topic.queues() {
             return Err(Error::invalid("queue", format!("the topic has the queues 0 to {}", topic.queues() - 1)));
         }

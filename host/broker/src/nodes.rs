@@ -10,6 +10,9 @@ use bytes::Bytes;
 use pointsman_model::{NodeId, limits};
 use serde::{Deserialize, Serialize};
 
+use crate::call::WirePrincipal;
+use crate::configure::bootstrap;
+use crate::configure::home::{HomeAnswer, HomeRequest};
 use crate::ports::{NodeCallError, NodeCalls};
 use crate::view::ReplicaView;
 use crate::{Broker, Error};
@@ -26,6 +29,10 @@ pub(crate) struct Others(OnceLock<Arc<dyn NodeCalls>>);
 pub(crate) enum NodeRequest {
     /// How its shards are.
     Status,
+    /// A step of a tenant at home.
+    Home(HomeRequest),
+    /// Takes one of its stream tickets, for a path.
+    Redeem(String, String),
 }
 
 /// What it answers.
@@ -33,14 +40,22 @@ pub(crate) enum NodeRequest {
 pub(crate) enum NodeAnswer {
     /// How its shards are.
     Status(Vec<ReplicaView>),
+    /// What came of the step.
+    Home(HomeAnswer),
+    /// Whose ticket it was, if it is good.
+    Redeemed(Option<WirePrincipal>),
 }
 
 impl Broker {
-    /// Tells the broker the way to the other nodes. The first word counts.
+    /// Tells the broker the way to the other nodes, once. From then on it makes what every cluster has whenever it leads
+    /// the metadata shard ([`Self::bootstrap`]).
     pub fn connect(&self, nodes: Arc<dyn NodeCalls>) {
         if self.inner.others.0.set(nodes).is_err() {
             tracing::warn!("the way to the other nodes was told twice");
+            return;
         }
+        let keeps = bootstrap::keep(Arc::downgrade(&self.inner), self.inner.stop.clone());
+        self.inner.tasks.spawn(keeps);
     }
 
     /// Answers what another node's broker asks.
@@ -49,9 +64,14 @@ impl Broker {
     /// In words, for the other node: the request is none of this release's, or was refused.
     pub async fn serve_node_call(&self, from: NodeId, request: Bytes) -> Result<Bytes, String> {
         let request: NodeRequest = decode(&request).map_err(str::to_owned)?;
-        tracing::debug!(node.id = from.0, ?request, "asked by another node");
+        tracing::trace!(node.id = from.0, "asked by another node");
         let answer = match request {
             NodeRequest::Status => NodeAnswer::Status(self.replicas_here()),
+            NodeRequest::Home(request) => NodeAnswer::Home(self.serve_home(request).await),
+            NodeRequest::Redeem(ticket, path) => {
+                let principal = self.take_ticket(&ticket, &path);
+                NodeAnswer::Redeemed(principal.as_ref().and_then(WirePrincipal::of))
+            }
         };
         encode(&answer).map_err(str::to_owned)
     }

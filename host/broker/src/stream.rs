@@ -87,14 +87,16 @@ impl Broker {
         request: StreamRequest,
     ) -> Result<TopicStream, Error> {
         self.authorize(call, tenant, Action::Consume(topic))?;
-        let (home, topic) = self.topic(tenant, topic)?;
+        let (home, topic) = self.topic_here(tenant, topic).await?;
+        // Where the log can be asked, the stream begins with all that was committed when it was opened.
+        let fresh = home.shard.catch_up().await;
         if let Some(queue) = request.queues.iter().find(|queue| queue.0 >= topic.queues()) {
             return Err(Error::invalid("queues", format!("the topic has no queue {queue}")));
         }
         let slot = StreamSlot::take(&self.inner.streams, home.tenant, self.connections_max(&home))?;
         let scope = topic_scope(home.tenant, topic.id);
         let resumed = matches!(request.from, StreamFrom::Cursor(_));
-        let from = self.starts(&home, &topic, scope, &request)?;
+        let from = self.starts(&home, &topic, scope, &request, fresh)?;
         let judges = self.stream_judges(&home, &request).await?;
         let signal = Arc::<Signal>::default();
         home.shard.parts.watch.subscribe(&signal, &[topic.id]);
@@ -126,6 +128,7 @@ impl Broker {
         topic: &Topic,
         scope: u64,
         request: &StreamRequest,
+        fresh: Result<(), Error>,
     ) -> Result<Vec<(QueueId, u64)>, Error> {
         let port = &home.shard.port;
         let shown = |queue: &QueueId| request.queues.is_empty() || request.queues.contains(queue);
@@ -136,6 +139,10 @@ impl Broker {
         };
         if cursor.is_some_and(|cursor| cursor.shard != port.id()) {
             return Err(Error::InvalidCursor { detail: "a cursor of another shard".into() });
+        }
+        if cursor.is_some_and(|cursor| cursor.place.0 > *port.applied().borrow()) {
+            // What lies before it and is not here yet would be shown again.
+            fresh?;
         }
         let latest = {
             let state = port.state();
@@ -269,7 +276,7 @@ impl TopicStream {
             // Read first: whatever a queue does not show yet lies behind it.
             let applied = *port.applied().borrow();
             if !port.state().topics.contains_key(&self.topic.id) {
-                return Err(self.home.shard.absent(|| Error::TopicNotFound(self.topic.name.to_string())));
+                return Err(Error::TopicNotFound(self.topic.name.to_string()));
             }
             let gaps = self.merge.fill(&**port, applied)?;
             for (queue, from, to) in gaps {

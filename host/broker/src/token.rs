@@ -199,6 +199,11 @@ fn parts(bearer: &str) -> Option<(&str, &str)> {
     (!id.is_empty() && !secret.is_empty()).then_some((id, secret))
 }
 
+/// True if a text has the form of our tokens.
+pub(crate) fn is_ours(bearer: &str) -> bool {
+    bearer.len() <= limits::TOKEN_BYTES_MAX && parts(bearer).is_some()
+}
+
 /// Compares in constant time; the hash is no secret's.
 fn same(hash: &[u8; 32], secret: &str) -> bool {
     Sha256::digest(secret).ct_eq(&hash[..]).into()

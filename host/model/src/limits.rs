@@ -349,6 +349,16 @@ pub const FORWARD_HEAD_BYTES_MAX: usize = 64 << 10;
 pub const NODE_CALL_BYTES_MAX: usize = 256 << 10;
 /// How long a node may take to tell another how its shards are.
 pub const NODE_STATUS_MS_MAX: u64 = 1_000;
+/// How long a call waits for a leader before it is 503 `no-leader`.
+pub const NO_LEADER_MS: u64 = 1_500;
+/// How much longer than its deadline a node waits for the answer to a forwarded request.
+pub const FORWARD_GRACE_MS: u64 = 500;
+/// Longest answer to a forwarded request that is taken whole before it is passed on.
+pub const FORWARD_ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// Most users of a tenant that another node is told of.
+pub const USERS_TOLD_MAX: usize = 1_000;
+/// Entries that a node may be behind and still call itself ready.
+pub const READY_LAG_ENTRIES_MAX: u64 = 8_192;
 /// Longest request id, in characters.
 pub const REQUEST_ID_CHARS_MAX: usize = 64;
 /// How often a stale decision is taken again before 503.

@@ -150,6 +150,8 @@ pub struct Tenant {
     pub created_at: Timestamp,
     /// Changed by each write to it.
     pub revision: u64,
+    /// It was deleted here; its id never comes back, whoever still thinks that it lives here.
+    pub closed: bool,
 }
 
 /// Where a tenant lives.

@@ -3,13 +3,11 @@
 //! What a peer sends is bounded and validated like anything else; the caller that it names is taken as it says, for the
 //! connections between nodes know each other.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode, Uri};
-use pointsman_broker::{Bearer, Principal};
-use pointsman_model::{Scope, TenantId, Timestamp, limits};
+use pointsman_broker::{Principal, WirePrincipal};
+use pointsman_model::limits;
 use serde::{Deserialize, Serialize};
 
 /// The first byte of a head.
@@ -54,25 +52,13 @@ pub(crate) enum AnswerHead {
 
 #[derive(Serialize, Deserialize)]
 struct WireRequest<'a> {
-    principal: WirePrincipal<'a>,
+    principal: WirePrincipal,
     request_id: &'a str,
     remaining_ms: u64,
     method: &'a str,
     uri: &'a str,
     #[serde(borrow)]
     headers: Vec<(&'a str, &'a [u8])>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum WirePrincipal<'a> {
-    Operator,
-    Token {
-        id: &'a str,
-        #[serde(borrow)]
-        tenant: Option<(u32, &'a str)>,
-        scopes: Vec<String>,
-        expires_at: Option<u64>,
-    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,16 +77,7 @@ impl RequestHead {
     /// # Errors
     /// It is larger than a head may be, or no client's.
     pub(crate) fn encode(&self) -> Result<Bytes, Malformed> {
-        let principal = match &self.principal {
-            Principal::Operator => WirePrincipal::Operator,
-            Principal::Token(bearer) => WirePrincipal::Token {
-                id: &bearer.id,
-                tenant: bearer.tenant.as_ref().map(|(id, name)| (id.0, &**name)),
-                scopes: bearer.scopes.iter().map(ToString::to_string).collect(),
-                expires_at: bearer.expires_at.map(|at| at.0),
-            },
-            _ => return Err(Malformed("the caller is no client")),
-        };
+        let principal = WirePrincipal::of(&self.principal).ok_or(Malformed("the caller is no client"))?;
         let uri = self.uri.path_and_query().map_or("/", |uri| uri.as_str());
         encode(&WireRequest {
             principal,
@@ -116,23 +93,7 @@ impl RequestHead {
     /// Not a head, or one with values that no client may send.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let wire: WireRequest<'_> = decode(bytes)?;
-        let principal = match wire.principal {
-            WirePrincipal::Operator => Principal::Operator,
-            WirePrincipal::Token { id, tenant, scopes, expires_at } => {
-                let named = |name: &str| (1..=limits::NAME_BYTES_MAX).contains(&name.len());
-                let known = (1..=limits::TOKEN_BYTES_MAX).contains(&id.len());
-                if scopes.len() > limits::TOKEN_SCOPES_MAX || !known || tenant.is_some_and(|(_, name)| !named(name)) {
-                    return Err(Malformed("the caller"));
-                }
-                let scopes: Result<Arc<[Scope]>, _> = scopes.iter().map(|scope| Scope::parse(scope)).collect();
-                Principal::Token(Bearer {
-                    id: id.into(),
-                    tenant: tenant.map(|(id, name)| (TenantId(id), name.into())),
-                    scopes: scopes.map_err(|_| Malformed("a scope"))?,
-                    expires_at: expires_at.map(Timestamp),
-                })
-            }
-        };
+        let principal = wire.principal.read().ok_or(Malformed("the caller"))?;
         let visible = wire.request_id.bytes().all(|byte| byte.is_ascii_graphic());
         if !visible || !(1..=limits::REQUEST_ID_CHARS_MAX).contains(&wire.request_id.len()) {
             return Err(Malformed("the request id"));
@@ -152,6 +113,11 @@ impl RequestHead {
 }
 
 impl AnswerHead {
+    /// The smallest of them.
+    pub(crate) fn not_leader() -> Bytes {
+        Bytes::from_static(&[VERSION, 0])
+    }
+
     /// # Errors
     /// It is larger than a head may be.
     pub(crate) fn encode(&self) -> Result<Bytes, Malformed> {

@@ -1,5 +1,6 @@
 //! One row an operation.
 
+mod cluster;
 mod configure;
 mod delivery;
 mod messages;
@@ -59,6 +60,7 @@ const fn answer(status: u16, description: &'static str, contents: &'static [(&'s
 /// All operations.
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
     [
+        cluster::OPERATIONS,
         configure::OPERATIONS,
         delivery::OPERATIONS,
         messages::OPERATIONS,

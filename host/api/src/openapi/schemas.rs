@@ -2,8 +2,8 @@
 
 use pointsman_api_types::List;
 use pointsman_api_types::{
-    binding, dlq, explain, group, lease, message, node, number, plugin, problem, progress, publish, quota, schedule,
-    scheduled, stream, tenant, time, token, topic, transaction,
+    binding, cluster, dlq, explain, group, lease, message, node, number, plugin, problem, progress, publish, quota,
+    schedule, scheduled, stream, tenant, time, token, topic, transaction,
 };
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -20,6 +20,13 @@ pub(super) fn all() -> Map<String, Value> {
         problem::Code,
         number::Decimal,
         time::Time,
+        cluster::Cluster,
+        cluster::ClusterNode,
+        cluster::NodeState,
+        cluster::ClusterShard,
+        cluster::ClusterReplica,
+        cluster::ReplicaRole,
+        cluster::TransferInput,
         tenant::Tenant,
         tenant::TenantInput,
         tenant::DryDelete,

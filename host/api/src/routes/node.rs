@@ -3,6 +3,7 @@
 use axum::response::Response;
 use http::StatusCode;
 use pointsman_api_types::node::{Check, Health, HealthStatus, Version};
+use pointsman_model::{NodeId, limits};
 
 use crate::context::Cx;
 use crate::failure::{Failure, internal};
@@ -22,7 +23,8 @@ pub(crate) async fn live(cx: Cx) -> Result<Response, Failure> {
     answer::json(StatusCode::OK, &Health { status: HealthStatus::Ok, checks: Vec::new() })
 }
 
-/// The node takes work: every shard has a leader, nothing drains, and what other crates check passes.
+/// The node takes work: every shard has a leader that is reached, this node is not far behind, nothing drains, and what
+/// other crates check passes.
 pub(crate) async fn ready(cx: Cx) -> Result<Response, Failure> {
     cx.json_query(&[]).await?;
     let checks = checks(&cx.app);
@@ -43,9 +45,22 @@ fn checks(app: &App) -> Vec<Check> {
     let check = |name: String, ok: bool, why: &str| Check { name, ok, detail: (!ok).then(|| why.to_owned()) };
     let mut checks =
         vec![check("serving".to_owned(), !app.config.shutdown.is_cancelled(), "the node is shutting down")];
+    let reached = |node: NodeId| {
+        let nodes = app.config.cluster.as_ref().map(|ports| ports.view.nodes()).unwrap_or_default();
+        nodes.iter().any(|view| view.node == node && view.up)
+    };
     for shard in app.broker.health() {
-        let name = format!("shard-{}-leader", shard.shard);
-        checks.push(check(name, shard.term.is_some(), "the shard has no leader here"));
+        let other = shard.leader.filter(|leader| leader.0 != app.config.node_id);
+        let (led, why) = match (shard.term, other) {
+            (Some(_), _) => (true, String::new()),
+            (None, Some(leader)) => (reached(leader), format!("node {leader} leads the shard and is not reached")),
+            (None, None) => (false, "the shard has no leader here".to_owned()),
+        };
+        checks.push(check(format!("shard-{}-leader", shard.shard), led, &why));
+        if app.config.cluster.is_some() {
+            let why = format!("{} committed entries are not applied here yet", shard.lag);
+            checks.push(check(format!("shard-{}-lag", shard.shard), shard.lag <= limits::READY_LAG_ENTRIES_MAX, &why));
+        }
     }
     for source in &app.config.ready {
         checks.extend(source());

@@ -54,7 +54,7 @@ pub(crate) async fn delete(cx: Cx) -> Result<Response, Failure> {
     let query = cx.query(&["dry_run"]).await?;
     let (dry_run, expect) = (query.flag("dry_run")?, cx.precondition()?);
     if dry_run {
-        cx.app.broker.check_tenant_delete(&cx.call, cx.tenant(), &expect)?;
+        cx.app.broker.check_tenant_delete(&cx.call, cx.tenant(), &expect).await?;
         let would = DryDelete { dry_run: true, would: "delete".to_owned(), messages: None, bindings: None };
         return answer::json(StatusCode::OK, &would);
     }

@@ -161,8 +161,8 @@ pub(crate) async fn queues(cx: Cx) -> Result<Response, Failure> {
     let query = cx.json_query(&["limit", "cursor"]).await?;
     let page = cx.page(&query).await?;
     let queues = cx.app.broker.topic_queues(&cx.call, cx.tenant(), cx.path("topic")).await?;
-    let leads = cx.app.broker.health().iter().all(|shard| shard.term.is_some());
-    let leader = leads.then_some(cx.app.config.node_id);
+    let home = cx.app.broker.home_shard(cx.tenant());
+    let leader = home.and_then(|home| cx.app.broker.leader_of(home)).map(|leader| leader.0);
     let items = queues
         .into_iter()
         .map(|q| Queue { queue: q.queue.0, earliest: Decimal(q.earliest), latest: Decimal(q.latest), leader })

@@ -1,52 +1,21 @@
 //! Tenants: the metadata shard gives id and home, then the home shard puts the tenant. Any node finishes a half-done one.
 
-use std::time::Duration;
-
-use pointsman_model::Name;
+use pointsman_model::{Name, ShardId};
 use pointsman_state_machine::State;
-use pointsman_state_machine::command::{Expect, Object, Target};
+use pointsman_state_machine::command::{Expect, Object};
 use pointsman_state_machine::state::{Tenant, TenantHome};
 
+use super::home::HomeStep;
 use super::page::after;
 use super::{NO_TENANT, invalid_name, new_name};
 use crate::access::check_visible;
-use crate::shard::ShardRuntime;
 use crate::view::{Page, PageRequest, Precondition, Written};
-use crate::{Action, Broker, Call, Error, Principal};
+use crate::{Action, Broker, Call, Error};
 
-/// The tenant that is there from the start.
-const DEFAULT_TENANT: &str = "default";
-/// The number of the first signing key.
-const FIRST_KEY: u8 = 1;
-/// How long the first writes may take.
-const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a tenant that is deleted at home meanwhile is made again.
+const TRIES: usize = 2;
 
 impl Broker {
-    /// Makes what every broker has, where this node leads: a signing key and the tenant `default`. Repeatable.
-    ///
-    /// # Errors
-    /// No leader yet, or a failed write.
-    pub async fn bootstrap(&self) -> Result<(), Error> {
-        let call = Call {
-            principal: Principal::Node,
-            deadline: crate::call::now() + BOOTSTRAP_DEADLINE,
-            request_id: "bootstrap".into(),
-        };
-        let metadata = &self.inner.metadata;
-        metadata.port.leadership().ok_or(Error::NoLeader)?;
-        let has_key = !metadata.port.state().cluster_keys.is_empty();
-        if !has_key {
-            let object = Object::ClusterKey { id: FIRST_KEY, secret: rand::random() };
-            match self.put(&call, metadata, NO_TENANT, Expect::Absent, object).await {
-                // Another node was first.
-                Ok(_) | Err(Error::PreconditionFailed | Error::AlreadyExists(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.put_tenant_named(&call, DEFAULT_TENANT, Expect::Anything).await?;
-        Ok(())
-    }
-
     /// Creates a tenant, or answers the one that is there.
     ///
     /// # Errors
@@ -54,29 +23,46 @@ impl Broker {
     pub async fn put_tenant(&self, call: &Call, name: &str, expect: Precondition) -> Result<Written<Tenant>, Error> {
         self.authorize_tenant(call, name)?;
         let name = new_name(name)?;
-        self.put_tenant_named(call, name.as_str(), expect).await
+        self.put_tenant_named(call, name.as_str(), expect, None).await
     }
 
-    async fn put_tenant_named(&self, call: &Call, name: &str, expect: Expect) -> Result<Written<Tenant>, Error> {
+    /// The same for any name. A new one lives in `shard`, or in the least loaded.
+    pub(super) async fn put_tenant_named(
+        &self,
+        call: &Call,
+        name: &str,
+        expect: Expect,
+        shard: Option<ShardId>,
+    ) -> Result<Written<Tenant>, Error> {
         let metadata = &self.inner.metadata;
         metadata.port.leadership().ok_or(Error::NoLeader)?;
-        let shard = self.least_loaded()?;
-        let object = Object::TenantHome { name: name.into(), shard: shard.port.id().0 };
-        // Revisions that callers see are those of the metadata shard.
-        let put = self.put(call, metadata, NO_TENANT, expect, object).await?;
-        let home = self.home(name)?;
-        let object = Object::Tenant { name: name.into(), id: home.tenant.0 };
-        self.put(call, &home.shard, home.tenant, Expect::Anything, object).await?;
-        let found = metadata.port.state().homes.get(name).copied().ok_or(Error::TenantNotFound)?;
-        Ok(Written { object: tenant(&Name::internal(name), &found), created: put.created })
+        for _ in 0..=TRIES {
+            let shard = shard.map_or_else(|| self.least_loaded(), Ok)?;
+            let object = Object::TenantHome { name: name.into(), shard: shard.0 };
+            // Revisions that callers see are those of the metadata shard.
+            let put = self.put(call, metadata, NO_TENANT, expect.clone(), object).await?;
+            let found = metadata.port.state().homes.get(name).copied().ok_or(Error::OutcomeUnknown)?;
+            let home = self.home(name)?;
+            match self.at_home(call, &home, name, HomeStep::Put).await {
+                Ok(()) => {
+                    let object = tenant(&Name::internal(name), &found);
+                    return Ok(Written { object, created: put.created });
+                }
+                // Deleted there by a call that got no further.
+                Err(Error::TenantNotFound) => self.forget_home(call, name, found.revision).await?,
+                // Half of it is done.
+                Err(_) if put.created => return Err(Error::OutcomeUnknown),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Overloaded("the tenant is made and deleted all the time".into()))
     }
 
     /// The data shard with the fewest tenants.
-    fn least_loaded(&self) -> Result<&ShardRuntime, Error> {
+    fn least_loaded(&self) -> Result<ShardId, Error> {
         let state = self.inner.metadata.port.state();
-        let load = |shard: &ShardRuntime| state.homes.values().filter(|home| home.shard == shard.port.id()).count();
-        let least = self.inner.data.iter().min_by_key(|shard| load(shard));
-        least.map(|shard| &**shard).ok_or(Error::NoLeader)
+        let load = |shard: &ShardId| state.homes.values().filter(|home| home.shard == *shard).count();
+        self.inner.data.iter().map(|shard| shard.port.id()).min_by_key(load).ok_or(Error::NoLeader)
     }
 
     /// One tenant.
@@ -99,22 +85,27 @@ impl Broker {
     /// [`Error::InUse`] with the topics and groups, or with the operator tokens that it holds; a failed precondition.
     pub async fn delete_tenant(&self, call: &Call, name: &str, expect: Precondition) -> Result<(), Error> {
         let home = self.authorize(call, name, Action::Operator)?;
-        self.check_tenant_delete(call, name, &expect)?;
-        let at_home = Target::Tenant(name.into());
-        match self.delete_in(call, &home.shard, home.tenant, Expect::Anything, at_home).await {
+        self.inner.metadata.port.leadership().ok_or(Error::NoLeader)?;
+        let revision = self.check_tenant_delete(call, name, &expect).await?;
+        match self.at_home(call, &home, name, HomeStep::Delete).await {
             // It was deleted at home by a call that got no further.
             Ok(()) | Err(Error::TenantNotFound) => {}
             Err(error) => return Err(error),
         }
-        self.delete_in(call, &self.inner.metadata, NO_TENANT, expect, Target::TenantHome(name.into())).await
+        // Half of it is done now.
+        self.forget_home(call, name, revision).await.map_err(|error| match error {
+            Error::NoLeader => Error::OutcomeUnknown,
+            error => error,
+        })
     }
 
-    /// What refuses the deletion of a tenant, as of now; decides nothing.
+    /// What refuses the deletion of a tenant, as of now; else its revision. Decides nothing.
     ///
     /// # Errors
     /// As [`Self::delete_tenant`].
-    pub fn check_tenant_delete(&self, call: &Call, name: &str, expect: &Precondition) -> Result<(), Error> {
+    pub async fn check_tenant_delete(&self, call: &Call, name: &str, expect: &Precondition) -> Result<u64, Error> {
         let home = self.authorize(call, name, Action::Operator)?;
+        home.shard.catch_up().await?;
         let metadata = self.inner.metadata.port.state();
         let revision = metadata.homes.get(name).map(|home| home.revision);
         let met = match expect {
@@ -133,7 +124,8 @@ impl Broker {
         let topics = state.topics.values().filter(|topic| topic.tenant == home.tenant).map(|topic| &topic.name);
         let groups = state.groups.values().filter(|group| group.tenant == home.tenant).map(|group| &group.name);
         users.extend(topics.chain(groups).map(ToString::to_string));
-        if users.is_empty() { Ok(()) } else { Err(Error::InUse(users)) }
+        let revision = revision.ok_or(Error::TenantNotFound)?;
+        if users.is_empty() { Ok(revision) } else { Err(Error::InUse(users)) }
     }
 
     /// The tenants by name that the caller may know of: all for an operator, else its own.
@@ -157,5 +149,5 @@ fn tenants(state: &State) -> impl Iterator<Item = (&str, Tenant)> {
 
 /// A tenant as its callers see it.
 fn tenant(name: &Name, home: &TenantHome) -> Tenant {
-    Tenant { id: home.id, name: name.clone(), created_at: home.created_at, revision: home.revision }
+    Tenant { id: home.id, name: name.clone(), created_at: home.created_at, revision: home.revision, closed: false }
 }

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-
 use parking_lot::Mutex;
 use pointsman_model::{Generation, Term, TopicId, limits};
 use pointsman_state_machine::State;

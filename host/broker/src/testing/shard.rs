@@ -1,9 +1,11 @@
 //! One shard without Raft and without disk: every proposal is committed and applied at once, or when the test says.
 
+mod group;
 mod port;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -11,12 +13,17 @@ use parking_lot::{Mutex, RwLock};
 use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, FRAME_HEADER_BYTES, Header, Record};
 use pointsman_model::time::{SharedClock, Stamper};
-use pointsman_model::{LogIndex, LogPosition, Ordinal, QueueId, ShardId, Term, Timestamp, TopicId};
+use pointsman_model::{LogIndex, LogPosition, NodeId, Ordinal, QueueId, ShardId, Term, Timestamp, TopicId};
 use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
-use pointsman_state_machine::{EntryMeta, Machine, Store, StoreError};
+use pointsman_state_machine::{EntryMeta, Machine, Outcome, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
+use group::{Behind, Entry, Group};
+
 use crate::ports::{Committed, Proposal, ProposeError, ReadError, Shard};
+
+/// The node of a shard alone.
+const NODE: NodeId = NodeId(1);
 
 /// Rows in memory.
 #[derive(Default)]
@@ -63,7 +70,11 @@ struct HeldProposals {
 pub struct FakeShard {
     id: ShardId,
     clock: SharedClock,
-    term: RwLock<Option<Term>>,
+    node: NodeId,
+    group: Arc<Group>,
+    behind: Mutex<Behind>,
+    /// One entry after the other.
+    committing: Mutex<()>,
     /// Stamps as a leader gives them: they follow elapsed time, whatever the wall clock does.
     stamper: Mutex<Stamper>,
     log: RwLock<Log>,
@@ -77,6 +88,10 @@ impl FakeShard {
     /// An empty shard that leads in term 1.
     #[must_use]
     pub fn new(id: ShardId, clock: SharedClock) -> Self {
+        Self::in_group(id, clock, NODE, Group::led_by(NODE))
+    }
+
+    fn in_group(id: ShardId, clock: SharedClock, node: NodeId, group: Arc<Group>) -> Self {
         let store = MemoryStore::default();
         let machine = Machine::load(&store, id).expect("an empty state");
         let log = Log {
@@ -95,7 +110,10 @@ impl FakeShard {
             id,
             clock,
             stamper,
-            term: RwLock::new(Some(Term(1))),
+            node,
+            group,
+            behind: Mutex::default(),
+            committing: Mutex::default(),
             log: RwLock::new(log),
             held: Mutex::default(),
             applied: watch::Sender::new(LogIndex(0)),
@@ -112,7 +130,7 @@ impl FakeShard {
     pub fn set_term(&self, term: Option<u64>) {
         let last = self.now();
         *self.stamper.lock() = Stamper::anchored(last, &*self.clock);
-        *self.term.write() = term.map(Term);
+        *self.group.leader.write() = term.map(|term| (Term(term), self.node));
     }
 
     /// Keeps proposals until [`Self::release`]. They have their place in the log, but are neither synced nor committed.
@@ -140,7 +158,7 @@ impl FakeShard {
     pub fn release_after_change(&self) {
         let (records, count) = self.touch_all_topics();
         let records_crc = record::records_crc(&records).expect("whole");
-        let term = (*self.term.read()).expect("leads");
+        let term = self.leadership().expect("leads");
         let (reply, _) = oneshot::channel();
         self.commit(Proposal { term, count, records, records_crc, early: None }, reply);
         self.release_held();
@@ -162,7 +180,7 @@ impl FakeShard {
         record::encode(&mut records, &header, &head, &[]);
         let records = records.freeze();
         let records_crc = record::records_crc(&records).expect("whole");
-        let term = (*self.term.read()).expect("leads");
+        let term = self.leadership().expect("leads");
         let (reply, _) = oneshot::channel();
         self.commit(Proposal { term, count: 1, records, records_crc, early: None }, reply);
     }
@@ -224,7 +242,7 @@ impl FakeShard {
     }
 
     fn commit(&self, proposal: Proposal, reply: Reply) {
-        let Some(term) = (*self.term.read()).filter(|term| *term == proposal.term) else {
+        let Some(term) = self.leadership().filter(|term| *term == proposal.term) else {
             let _ = reply.send(Err(ProposeError::NotLeader));
             return;
         };
@@ -233,25 +251,36 @@ impl FakeShard {
         }
         assert_eq!(record::records_crc(&proposal.records), Ok(proposal.records_crc), "a wrong checksum");
         assert_eq!(record::ranges(&proposal.records).count(), proposal.count as usize, "a wrong count");
+        let _one = self.committing.lock();
+        let index = LogIndex(self.log.read().index + 1);
+        let (stamp, records) = (self.now(), proposal.records);
+        let entry = Entry { term, index, stamp, records, count: proposal.count };
+        let outcomes = self.apply(&entry);
+        self.group.replicate(self.node, &entry);
+        let _ = reply.send(Ok(Committed { term, index, stamp, outcomes }));
+    }
+
+    /// Applies a committed entry.
+    fn apply(&self, entry: &Entry) -> Vec<Outcome> {
         let mut log = self.log.write();
         log.index += 1;
-        let index = LogIndex(log.index);
-        let stamp = self.now();
+        assert_eq!(log.index, entry.index.0, "entries come in order");
         let position = LogPosition(log.position);
+        let (term, index, stamp) = (entry.term, entry.index, entry.stamp);
         let log = &mut *log;
         if log.position - log.segment_base >= self.segment_bytes.load(Ordering::Relaxed) {
             log.segment_base = log.position;
         }
         let segment_base = LogPosition(log.segment_base);
         let meta = EntryMeta { shard: self.id, term, index, stamp, position, segment_base };
-        let applied = log.machine.apply(&log.store, &meta, &proposal.records).expect("applies");
-        for range in record::ranges(&proposal.records) {
+        let applied = log.machine.apply(&log.store, &meta, &entry.records).expect("applies");
+        for range in record::ranges(&entry.records) {
             let range = range.expect("whole");
             let at = LogPosition(position.0 + FRAME_HEADER_BYTES + range.start as u64);
-            log.records.insert(at, proposal.records.slice(range));
+            log.records.insert(at, entry.records.slice(range));
         }
-        log.position += FRAME_HEADER_BYTES + proposal.records.len() as u64;
-        log.entries.push(proposal.count);
+        log.position += FRAME_HEADER_BYTES + entry.records.len() as u64;
+        log.entries.push(entry.count);
         for (key, value) in applied.writes {
             match value {
                 Some(value) => drop(log.store.0.insert(key, value)),
@@ -267,7 +296,7 @@ impl FakeShard {
             log.keys.entry((append.topic, append.key_hash)).or_default().push(append.place);
         }
         self.applied.send_replace(index);
-        let _ = reply.send(Ok(Committed { term, index, stamp, outcomes: applied.outcomes }));
+        applied.outcomes
     }
 }
 

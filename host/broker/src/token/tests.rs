@@ -187,16 +187,16 @@ async fn a_ticket_opens_one_stream_of_its_path_once_and_soon() {
     assert!(matches!(ticket("/b", Action::Consume("bills")).await, Err(Error::Forbidden(_))));
     let (text, expires_at) = ticket("/a", Action::Consume("orders")).await.expect("a ticket");
     assert_eq!(expires_at, fixture.clock.wall().plus_ms(limits::TICKET_MS));
-    assert_eq!(broker.redeem_ticket(&text, "/a"), Ok(call.principal.clone()));
-    assert!(broker.redeem_ticket(&text, "/a").is_err(), "used");
+    assert_eq!(broker.redeem_ticket(&text, "/a").await, Ok(call.principal.clone()));
+    assert!(broker.redeem_ticket(&text, "/a").await.is_err(), "used");
     let (text, _) = ticket("/a", Action::Consume("orders")).await.expect("a ticket");
-    assert!(broker.redeem_ticket(&text, "/b").is_err(), "another path");
+    assert!(broker.redeem_ticket(&text, "/b").await.is_err(), "another path");
     for (ms, good) in [(limits::TICKET_MS - 1, true), (limits::TICKET_MS, false)] {
         let (text, _) = ticket("/a", Action::Consume("orders")).await.expect("a ticket");
         fixture.clock.advance_ms(ms);
-        assert_eq!(broker.redeem_ticket(&text, "/a").is_ok(), good, "{ms}");
+        assert_eq!(broker.redeem_ticket(&text, "/a").await.is_ok(), good, "{ms}");
     }
     let (text, _) = ticket("/a", Action::Consume("orders")).await.expect("a ticket");
     broker.revoke_token(&operator, TENANT, &new.token.id, Expect::Anything).await.expect("revoked");
-    assert_eq!(broker.redeem_ticket(&text, "/a"), Err(Error::TokenRevoked));
+    assert_eq!(broker.redeem_ticket(&text, "/a").await, Err(Error::TokenRevoked));
 }

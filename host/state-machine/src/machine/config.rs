@@ -78,7 +78,8 @@ impl Entry<'_> {
     }
 
     pub(super) fn check_tenant(&self, tenant: TenantId) -> Result<(), Refusal> {
-        if self.state.tenants.contains_key(&tenant) { Ok(()) } else { Err(Refusal::TenantNotFound) }
+        let is_open = self.state.tenants.get(&tenant).is_some_and(|tenant| !tenant.closed);
+        if is_open { Ok(()) } else { Err(Refusal::TenantNotFound) }
     }
 
     pub(super) fn next_revision(&mut self) -> u64 {

@@ -42,7 +42,9 @@ fn each(
 fn load_tenants(state: &mut State, store: &dyn Store) -> Result<(), Error> {
     each(store, table::TENANT, |key, value, numbers| {
         let tenant = decode::<table::TenantRow>(key, value)?.load(TenantId(numbers.u32()?));
-        state.tenants_by_name.insert(tenant.name.clone(), tenant.id);
+        if !tenant.closed {
+            state.tenants_by_name.insert(tenant.name.clone(), tenant.id);
+        }
         state.tenants.insert(tenant.id, tenant);
         Ok(())
     })?;

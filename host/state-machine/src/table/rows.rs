@@ -32,18 +32,24 @@ pub(crate) struct TenantRow {
     name: String,
     created_at: u64,
     revision: u64,
+    closed: bool,
 }
 
 impl From<&Tenant> for TenantRow {
     fn from(tenant: &Tenant) -> Self {
-        Self { name: tenant.name.to_string(), created_at: tenant.created_at.0, revision: tenant.revision }
+        Self {
+            name: tenant.name.to_string(),
+            created_at: tenant.created_at.0,
+            revision: tenant.revision,
+            closed: tenant.closed,
+        }
     }
 }
 
 impl TenantRow {
     pub(crate) fn load(self, id: TenantId) -> Tenant {
         let created_at = Timestamp(self.created_at);
-        Tenant { id, name: Name::internal(&self.name), created_at, revision: self.revision }
+        Tenant { id, name: Name::internal(&self.name), created_at, revision: self.revision, closed: self.closed }
     }
 }
 

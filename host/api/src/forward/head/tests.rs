@@ -1,5 +1,7 @@
 //! Heads come back as they went, and nothing else is taken for one.
 
+use pointsman_broker::Bearer;
+use pointsman_model::{Scope, TenantId, Timestamp};
 use proptest::prelude::*;
 
 use super::*;

@@ -4,7 +4,7 @@
 //! answer at the end. `Pm-Timeout-Ms` bounds each group, not the stream.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -21,7 +21,7 @@ use pointsman_model::message::NewMessage;
 
 use super::{detached, write_result, write_serde};
 use crate::body::{self, Cap};
-use crate::context::Cx;
+use crate::context::{self, Cx};
 use crate::failure::Failure;
 use crate::publish::pieces::{Cut, Piece, Pieces};
 use crate::publish::{batch, frames, idempotency_key, number_key, trace};
@@ -48,7 +48,7 @@ pub(super) async fn publish(
     let pieces = Pieces::new(body, cut, &cx.app.bodies);
     let trace = trace(&cx.headers);
     let key = idempotency_key(&cx.headers)?.map(str::to_owned);
-    let timeout = cx.call.deadline.saturating_duration_since(Instant::now());
+    let timeout = cx.call.deadline.saturating_duration_since(context::now());
     let run = Run { pieces, cut, ack, trace, key, timeout, next: 0, accepted: 0, rejected: 0, done: false, cx };
     if reports {
         let mut response = Response::new(Body::from_stream(futures_util::stream::unfold(run, Run::report)));
@@ -184,7 +184,7 @@ impl Run {
         let refusals: Vec<Option<Failure>> =
             parsed.into_iter().map(|parsed| parsed.map(|message| messages.push(message)).err()).collect();
         let mut call = self.cx.call.clone();
-        call.deadline = Instant::now() + self.timeout;
+        call.deadline = context::now() + self.timeout;
         let (broker, tenant, topic) = (self.cx.broker(), self.cx.tenant().to_owned(), self.cx.path("topic").to_owned());
         let publish = Publish { messages, ack: self.ack, atomic: false };
         let published = match publish.messages.is_empty() {

@@ -16,7 +16,7 @@ use pointsman_model::limits;
 
 use super::writer::Writer;
 use super::{Counted, HEARTBEAT, SSE_TYPE, passing_refusal, response};
-use crate::context::Cx;
+use crate::context::{self, Cx};
 use crate::failure::Failure;
 use crate::message_json::{Breaks, prepared};
 use crate::routes::{check_range, control_body, from_json};
@@ -73,7 +73,7 @@ pub(crate) async fn stream(cx: Cx) -> Result<Response, Failure> {
                 group: cx.path("pg").to_owned(),
                 writer,
                 left: max_events.unwrap_or(u64::MAX),
-                until: max_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
+                until: max_ms.and_then(|ms| context::now().checked_add(Duration::from_millis(ms))),
                 fresh: true,
                 _slot: slot,
                 _counted: Counted::new(&cx.app),
@@ -122,13 +122,13 @@ impl Running {
                 false
             }
         };
-        let goes_on = goes_on && running.left > 0 && running.until.is_none_or(|until| Instant::now() < until);
+        let goes_on = goes_on && running.left > 0 && running.until.is_none_or(|until| context::now() < until);
         Some((Ok(out.into()), goes_on.then_some(running)))
     }
 
     /// Asks the broker anew each time, so that a token that is gone ends the stream.
     async fn next(&self) -> Result<Vec<ProducerCheck>, Error> {
-        let now = Instant::now();
+        let now = context::now();
         let wait = self.until.map_or(HEARTBEAT, |until| until.saturating_duration_since(now).min(HEARTBEAT));
         let deadline = now + wait + Duration::from_millis(limits::TIMEOUT_MS_DEFAULT);
         let call = Call { deadline, ..self.call.clone() };

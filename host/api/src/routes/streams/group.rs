@@ -19,6 +19,7 @@ use super::{Counted, HEARTBEAT, PIECE_BYTES, SSE_TYPE, State, Writer, passing_re
 use crate::App;
 use crate::context::Cx;
 use crate::failure::Failure;
+use crate::forward::{Pace, PaceSlot};
 use crate::query::Query;
 
 const PARAMETERS: &[&str] = &["client_id", "max_inflight", "lease_ms", "max_events", "max_ms", "until"];
@@ -35,7 +36,9 @@ pub(in crate::routes) async fn group(cx: Cx) -> Result<Response, Failure> {
         Ok(stream) => {
             cx.connection.bound_send_buffer();
             let counted = Counted::new(&cx.app);
-            let running = Running { stream, writer, app: Arc::clone(&cx.app), state: State::Fresh, _counted: counted };
+            let app = Arc::clone(&cx.app);
+            let (pace, state) = (cx.pace.as_ref().and_then(PaceSlot::take), State::Fresh);
+            let running = Running { stream, pace, made: 0, writer, app, state, _counted: counted };
             Body::from_stream(futures_util::stream::unfold(running, Running::piece))
         }
         Err(error) => passing_refusal(&writer, error.into())?,
@@ -62,6 +65,10 @@ fn request(query: &Query) -> Result<GroupStreamRequest, Failure> {
 /// A stream being written.
 struct Running {
     stream: GroupStream,
+    /// Where the answer goes to another node.
+    pace: Option<Pace>,
+    /// Bytes made so far.
+    made: u64,
     writer: Writer,
     app: Arc<App>,
     state: State,
@@ -72,6 +79,11 @@ impl Running {
     /// The next piece of the body: one event, and those that are ready behind it.
     async fn piece(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         if self.state == State::Ended {
+            return None;
+        }
+        if let Some(pace) = &mut self.pace
+            && !pace.taken(self.made).await
+        {
             return None;
         }
         let mut out = Vec::new();
@@ -89,7 +101,7 @@ impl Running {
         };
         let Some(mut event) = first else {
             self.writer.heartbeat(&mut out);
-            return Some((Ok(out.into()), self));
+            return self.made(out);
         };
         // Given back if this is dropped before the piece is taken.
         let mut unwritten = Vec::new();
@@ -124,6 +136,11 @@ impl Running {
             }
         }
         self.stream.seen(unwritten);
-        if out.is_empty() { None } else { Some((Ok(out.into()), self)) }
+        if out.is_empty() { None } else { self.made(out) }
+    }
+
+    fn made(mut self, out: Vec<u8>) -> Option<(Result<Bytes, Infallible>, Self)> {
+        self.made += out.len() as u64;
+        Some((Ok(out.into()), self))
     }
 }

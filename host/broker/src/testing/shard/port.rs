@@ -23,44 +23,53 @@ use crate::ports::{
     BarrierError, BoxFuture, Found, Proposal, ReadError, Replica, Role, Shard, ShardStatus, TransferError,
 };
 
-/// The node that every fake shard is on.
-const NODE: NodeId = NodeId(1);
-
 impl Shard for FakeShard {
     fn id(&self) -> ShardId {
         self.id
     }
 
     fn leadership(&self) -> Option<Term> {
-        *self.term.read()
+        self.group.leader.read().filter(|(_, leader)| *leader == self.node).map(|(term, _)| term)
     }
 
     fn leader(&self) -> Option<NodeId> {
-        self.leadership().map(|_| NODE)
+        self.group.leader.read().map(|(_, leader)| leader)
     }
 
     fn barrier(&self, _within: Duration) -> BoxFuture<'_, Result<(), BarrierError>> {
-        let led = self.leadership().map(|_| ()).ok_or(BarrierError::NoLeader);
+        let led = self.leader().map(|_| self.catch_up()).ok_or(BarrierError::NoLeader);
         Box::pin(std::future::ready(led))
     }
 
     fn transfer(&self, to: NodeId, _within: Duration) -> BoxFuture<'_, Result<(), TransferError>> {
-        let refused = if to == NODE { Ok(()) } else { Err(TransferError::NotAVoter(to)) };
-        Box::pin(std::future::ready(refused))
+        let nodes = self.group.nodes(self.node);
+        let mut leader = self.group.leader.write();
+        let done = match *leader {
+            Some((_, leader)) if leader == to => Ok(()),
+            Some((_, leader)) if leader != self.node => Err(TransferError::NotLeader),
+            Some((term, _)) if nodes.contains(&to) => {
+                *leader = Some((Term(term.0 + 1), to));
+                Ok(())
+            }
+            Some(_) => Err(TransferError::NotAVoter(to)),
+            None => Err(TransferError::NotLeader),
+        };
+        Box::pin(std::future::ready(done))
     }
 
     fn status(&self) -> ShardStatus {
         let applied = Some(*self.applied().borrow());
+        let replica = |node| Replica { node, incarnation: 0, votes: true, matched: None };
         ShardStatus {
             role: if self.leadership().is_some() { Role::Leader } else { Role::Follower },
-            term: self.leadership().unwrap_or_default(),
+            term: self.group.leader.read().map(|(term, _)| term).unwrap_or_default(),
             leader: self.leader(),
             last: applied,
             committed: applied,
             applied,
             outcome_hash: self.state().outcome_hash,
             failure: None,
-            replicas: vec![Replica { node: NODE, incarnation: 0, votes: true, matched: applied }],
+            replicas: self.group.nodes(self.node).into_iter().map(replica).collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tenants, in the metadata shard and at home, and the keys of the cluster.
 //!
 //! A tenant is deleted at home first, where it is known whether it is in use; then its home is forgotten, with its tokens.
+//! At home its id stays closed: whoever still finds it in the metadata shard does not bring it back to life.
 
 use pointsman_model::{ShardId, TenantId};
 
@@ -42,11 +43,13 @@ impl Entry<'_> {
             Some(tenant) => return Err(Refusal::AlreadyExists(tenant.name.to_string()).into()),
             None => {}
         }
-        if self.state.tenants.contains_key(&id) {
-            return Err(Refusal::TenantIdTaken(id).into());
+        match self.state.tenants.get(&id) {
+            Some(tenant) if tenant.closed => return Err(Refusal::TenantNotFound.into()),
+            Some(_) => return Err(Refusal::TenantIdTaken(id).into()),
+            None => {}
         }
         let revision = self.next_revision();
-        let tenant = Tenant { id, name: name.clone(), created_at: self.now(), revision };
+        let tenant = Tenant { id, name: name.clone(), created_at: self.now(), revision, closed: false };
         self.changes.put(table::tenant_key(id), table::encode(&table::TenantRow::from(&tenant)));
         self.changes.config_changed = true;
         self.state.tenants_by_name.insert(name, id);
@@ -54,7 +57,6 @@ impl Entry<'_> {
         Ok(Outcome::Configured { created: true, unchanged: false, revision, id: id.0 })
     }
 
-    /// Adds a signing key. Keys never change, so they have no revision and answer 0.
     /// Deletes a tenant at home, with what no topic and no group holds: its plugins, its schedules, its quota, what it has used.
     pub(super) fn delete_tenant(&mut self, expect: &Expect, name: &str) -> Result<Outcome, Stop> {
         let found = self.state.tenants_by_name.get(&name_of(name)?).and_then(|id| self.state.tenants.get(id));
@@ -73,12 +75,13 @@ impl Entry<'_> {
             self.delete_plugin(id, &Expect::Anything, &name, &version)?;
         }
         self.drop_schedules(id);
-        if let Some(tenant) = self.state.tenants.remove(&id) {
+        if let Some(tenant) = self.state.tenants.get_mut(&id) {
+            tenant.closed = true;
             self.state.tenants_by_name.remove(&tenant.name);
+            self.changes.put(table::tenant_key(id), table::encode(&table::TenantRow::from(&*tenant)));
         }
         self.state.quotas.remove(&id);
         self.state.stored_bytes.remove(&id);
-        self.changes.delete(table::tenant_key(id));
         self.changes.delete(table::quota_key(id));
         self.changes.config_changed = true;
         Ok(Outcome::Deleted)
@@ -107,6 +110,7 @@ impl Entry<'_> {
         Ok(Outcome::Deleted)
     }
 
+    /// Adds a signing key. Keys never change, so they have no revision and answer 0.
     pub(super) fn put_cluster_key(&mut self, expect: &Expect, id: u8, secret: [u8; 32]) -> Result<Outcome, Stop> {
         let existing = self.state.cluster_keys.get(&id);
         check_expect(expect, existing.map(|_| 0))?;

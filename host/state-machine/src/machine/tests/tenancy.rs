@@ -150,7 +150,12 @@ fn a_tenant_goes_when_nothing_is_in_it() {
     shard.one(put(Object::Quota(Quota { topics: Some(1), ..Quota::default() })));
     assert_eq!(shard.one(gone.clone()), Outcome::Deleted);
     assert_eq!(refused(shard.one(gone)), Refusal::TenantNotFound);
-    assert!(!shard.machine.state().tenants.contains_key(&id) && shard.machine.state().quotas.is_empty());
+    let state = shard.machine.state();
+    assert!(state.tenants[&id].closed && state.tenants_by_name.is_empty() && state.quotas.is_empty());
+    let back = Object::Tenant { name, id: id.0 };
+    assert_eq!(refused(shard.one(put(back))), Refusal::TenantNotFound, "its id never comes back");
+    let topic = put(Object::Topic { name: "t".into(), config: topic_config(None) });
+    assert_eq!(refused(shard.one(topic)), Refusal::TenantNotFound);
     assert_eq!(Machine::load(&shard.rows, SHARD).unwrap().state(), shard.machine.state());
 }
 

@@ -1,0 +1,61 @@
+//! Nodes, shards, who leads.
+
+use super::{Input, JSON, Operation, answer};
+
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        path: "/v1/cluster",
+        method: "get",
+        id: "get_cluster",
+        summary: "Nodes, shards, leaders, terms, lag, as the node that is asked sees them",
+        tag: "cluster",
+        parameters: &["Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: None,
+        answers: &[answer(200, "The cluster.", &[(JSON, "Cluster")])],
+        codes: &[],
+    },
+    Operation {
+        path: "/v1/cluster/shards/{shard}/transfer",
+        method: "post",
+        id: "transfer_shard",
+        summary: "Hand a shard over to another node, and wait until that one leads",
+        tag: "cluster",
+        parameters: &["Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: Some(Input { required: true, contents: &[(JSON, "TransferInput")] }),
+        answers: &[answer(200, "The node leads; the shard.", &[(JSON, "ClusterShard")])],
+        codes: &[],
+    },
+    Operation {
+        path: "/v1/cluster/nodes",
+        method: "post",
+        id: "add_node",
+        summary: "Add a node; not built yet",
+        tag: "cluster",
+        parameters: &["Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: None,
+        answers: &[],
+        codes: &[],
+    },
+    Operation {
+        path: "/v1/cluster/nodes/{node}",
+        method: "delete",
+        id: "remove_node",
+        summary: "Remove a node; not built yet",
+        tag: "cluster",
+        parameters: &["Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: None,
+        answers: &[],
+        codes: &[],
+    },
+    Operation {
+        path: "/v1/cluster/nodes/{node}/drain",
+        method: "post",
+        id: "drain_node",
+        summary: "Move everything off a node; not built yet",
+        tag: "cluster",
+        parameters: &["Pm-Timeout-Ms", "Pm-Request-Id"],
+        input: None,
+        answers: &[],
+        codes: &[],
+    },
+];
