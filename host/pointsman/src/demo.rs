@@ -4,6 +4,7 @@
 //! Everything goes through the client, as a user's program would. What should come out is counted beside, in native
 //! code ([`Expected`]); a difference is an error.
 
+pub(crate) mod cluster;
 mod expected;
 pub(crate) mod input;
 mod judgements;

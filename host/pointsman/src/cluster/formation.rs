@@ -87,7 +87,7 @@ pub(crate) enum Refusal {
         "--replace is for an empty directory, and this one has an identity; start without it, or empty the directory first"
     )]
     ReplaceNotEmpty,
-    #[error("{}: {reason}", refusing(.by))]
+    #[error("refused by {}: {reason}; look at --peers and --data-dir", many(.by))]
     Refused { by: Vec<NodeId>, reason: String },
 }
 
@@ -100,10 +100,6 @@ fn many(nodes: &[NodeId]) -> String {
         }
         [] => "no nodes".to_owned(),
     }
-}
-
-fn refusing(nodes: &[NodeId]) -> String {
-    format!("refused by {}", many(nodes))
 }
 
 /// What a node that is `own`, and hears `others`, does next. `others` are all other nodes of `--peers`.
@@ -195,13 +191,9 @@ pub(crate) fn check(node: NodeId, own: &Standing, others: &BTreeMap<NodeId, Hear
             }
         }
     }
-    if own.note.formed {
-        return Ok(());
-    }
-    for (by, standing) in &standings {
-        if standing.cluster.is_some() && own.cluster.is_some() && standing.cluster != own.cluster {
-            continue;
-        }
+    // What an empty directory means to a formed cluster comes before how it is set.
+    let compared = |other: &Standing| !own.note.formed && (own.cluster.is_some() || !other.note.formed);
+    for (by, standing) in standings.iter().filter(|(_, standing)| compared(standing)) {
         agree(*by, own, standing)?;
     }
     let refusing: Vec<_> = others.iter().filter(|(_, heard)| heard.refusal.is_some()).map(|(id, _)| *id).collect();
@@ -214,6 +206,9 @@ pub(crate) fn check(node: NodeId, own: &Standing, others: &BTreeMap<NodeId, Hear
 
 /// What the nodes of a cluster have in common.
 fn agree(by: NodeId, own: &Standing, other: &Standing) -> Result<(), Refusal> {
+    if other.cluster.is_some() && own.cluster.is_some() && other.cluster != own.cluster {
+        return Ok(());
+    }
     let setting = |setting, here: u64, there: u64| match here == there {
         true => Ok(()),
         false => Err(Refusal::Setting { setting, here, there, by }),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::commands::Failure;
+use crate::demo::cluster::DemoNodes;
 use crate::demo::{self, input};
 use crate::node::{self, Node, NodeOptions};
 use crate::output;
@@ -14,6 +15,9 @@ const SEGMENT_BYTES: u64 = 32 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Nodes. With 3 or 5 the demonstration is another one: publish, kill the leader, and look that nothing is lost.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = ["1", "3", "5"], conflicts_with_all = ["input", "listen"])]
+    nodes: String,
     /// Events to publish, one JSON object a line, gzip or not; made up if absent.
     ///
     /// `event`, `type` or `kind` is the tag; `repository`, `key` or `id` the first key, which routes; with `number`
@@ -33,6 +37,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if let Ok(nodes @ 2..) = args.nodes.parse() {
+        return of_cluster(args, nodes);
+    }
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string());
     let events = match &args.input {
         Some(path) => input::read(path).map_err(|error| refused(&error))?,
@@ -78,4 +85,33 @@ async fn show(args: &Args, node: &Node, events: &[input::Event]) -> Result<(), F
         std::future::pending::<()>().await;
     }
     Ok(())
+}
+
+/// The demonstration of a cluster.
+fn of_cluster(args: &Args, count: u32) -> Result<(), Failure> {
+    let directory = tempfile::Builder::new().prefix("pointsman-demo-").tempdir()?;
+    let settings = Settings::default();
+    let runtime = node::runtime(&settings)?;
+    runtime.block_on(async {
+        let mut nodes = DemoNodes::start(directory.path(), count)?;
+        let shown = async {
+            let report = demo::cluster::run(&mut nodes).await?;
+            if args.json {
+                output::json(&report)?;
+            } else {
+                output::line(&report.text())?;
+            }
+            report.verdict().map_err(Failure::Refused)?;
+            if args.keep {
+                eprintln!("pointsman: the nodes stay at {} until they are interrupted", nodes.urls().join(", "));
+                // Whoever selects on this ends it.
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            shown = shown => shown,
+            interrupted = node::stop_signal() => interrupted.map_err(Failure::from),
+        }
+    })
 }

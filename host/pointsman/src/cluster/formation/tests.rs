@@ -81,6 +81,12 @@ fn a_wiped_node_is_refused_and_replaced_on_request() {
         assert_eq!(refusal(step(own, &empty, &found)), Refusal::Wiped { own: NodeId(own), by });
         assert_eq!(next(NodeId(own), &empty, &others(own, &found), true), Step::AskForLife(vec![by]));
     }
+    let mut larger = formed.clone();
+    larger.note.segment_bytes = 1;
+    assert!(
+        matches!(step(3, &empty, &[Some(larger), None]), Step::Refuse(Refusal::Wiped { .. })),
+        "first things first"
+    );
     let mut stranger = formed;
     stranger.note.knows.pop();
     let found = others(3, &[Some(stranger.clone()), None]);
@@ -159,7 +165,9 @@ fn a_node_that_all_others_refuse_says_why() {
     found.get_mut(&NodeId(3)).expect("there").refusal = Some("no".into());
     let both = vec![NodeId(1), NodeId(3)];
     let refused = refusal(next(NodeId(2), &empty, &found, false));
-    assert_eq!(refused, Refusal::Refused { by: both, reason: "no".into() });
+    assert_eq!(refused, Refusal::Refused { by: both.clone(), reason: "no".into() });
+    let formed = standing(Some(A), true);
+    assert_eq!(check(NodeId(2), &formed, &found), Err(Refusal::Refused { by: both, reason: "no".into() }));
 }
 
 /// A node of the simulation: what its disk holds, and whether it runs.
