@@ -426,6 +426,10 @@ pub const CHECKPOINT_MS: u64 = 600_000;
 pub const CHECKPOINT_PART: u64 = 16;
 /// Calls in flight of one connection.
 pub const PEER_CALLS_MAX: usize = 1_024;
+/// Bytes of the calls of one connection that are being served, unless it is one.
+pub const PEER_CALLS_BYTES_MAX: usize = 256 << 20;
+/// Large calls of one connection that are served at a time, until their answers have left.
+pub const PEER_BULK_CALLS_AT_ONCE: usize = 32;
 /// Forwarded requests of one connection.
 pub const PEER_FORWARDS_MAX: usize = 8_192;
 /// Head of a forwarded request or of its answer at most.

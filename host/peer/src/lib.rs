@@ -21,6 +21,7 @@
 
 pub mod body;
 mod caller;
+mod complaints;
 pub mod config;
 mod connection;
 pub mod error;

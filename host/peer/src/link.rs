@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Caller;
+use crate::complaints::Complaints;
 use crate::handler::Hello;
 use crate::lane::Lane;
 use crate::seen::Seen;
@@ -24,11 +25,23 @@ pub(crate) struct Link {
     /// Wakes those who wait before dialing it again: it has just dialed us.
     pub(crate) awake: Notify,
     changed: watch::Sender<u64>,
+    complaints: Complaints,
+}
+
+/// Whose connection was refused.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    /// One that we dialed.
+    Dialing,
+    /// One that it dialed.
+    Listening,
 }
 
 #[derive(Default)]
 struct State {
     seen: Seen,
+    /// Why the last connection was refused, by [`Side`]: one side may be welcome and the other not.
+    refused: [Option<String>; 2],
     callers: [Option<Arc<Caller>>; Lane::ALL.len()],
     /// The connections it dialed: what ends each.
     dialed: [Option<CancellationToken>; Lane::ALL.len()],
@@ -43,6 +56,7 @@ impl Link {
             round_trip_us: AtomicU64::new(u64::MAX),
             awake: Notify::new(),
             changed,
+            complaints: Complaints::default(),
         })
     }
 
@@ -64,7 +78,7 @@ impl Link {
         self.change(|state| {
             state.callers[usize::from(lane.number())] = Some(caller);
             state.seen.hello = Some(hello);
-            state.seen.refused = None;
+            state.refused[Side::Dialing as usize] = None;
         });
     }
 
@@ -79,7 +93,7 @@ impl Link {
         self.change(|state| {
             older = state.dialed[usize::from(lane.number())].replace(stop);
             state.seen.hello = Some(hello);
-            state.seen.refused = None;
+            state.refused[Side::Listening as usize] = None;
         });
         if let Some(older) = older {
             older.cancel();
@@ -93,21 +107,12 @@ impl Link {
     }
 
     /// One side refused the other.
-    pub(crate) fn refused(&self, reason: String) {
-        let mut news = false;
-        self.change(|state| {
-            news = state.seen.refused.as_ref() != Some(&reason);
-            state.seen.refused = Some(reason.clone());
-        });
-        if news {
-            tracing::warn!(
-                peer.node = self.node.0,
-                peer.address = self.address,
-                reason,
-                "no connection to node {}",
-                self.node.0
-            );
+    pub(crate) fn refused(&self, side: Side, reason: String) {
+        if self.complaints.may(&reason) {
+            let (node, address) = (self.node.0, &self.address);
+            tracing::warn!(peer.node = node, peer.address = address, reason, "no connection with node {node}");
         }
+        self.change(|state| state.refused[side as usize] = Some(reason));
     }
 
     pub(crate) fn measured(&self, round_trip: Duration) {
@@ -120,6 +125,7 @@ impl Link {
             let mut state = self.state.lock();
             let before = state.seen.clone();
             change(&mut state);
+            state.seen.refused = state.refused.iter().flatten().next().cloned();
             state.seen.connected = state.callers.iter().all(Option::is_some);
             (before, state.seen.clone())
         };

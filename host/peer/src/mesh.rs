@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use pointsman_model::NodeId;
 use tokio_util::sync::CancellationToken;
 
+use crate::complaints::Complaints;
 use crate::connection::Ending;
 use crate::handler::Handler;
 use crate::handshake::Denied;
@@ -22,9 +21,6 @@ use crate::pace::Pace;
 use crate::serving::Serving;
 use crate::tally::Tally;
 use crate::tls::Tls;
-
-/// How often one thing that anybody can cause from outside is logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shared by all connections of a node.
 pub(crate) struct Mesh {
@@ -38,7 +34,7 @@ pub(crate) struct Mesh {
     handler: Arc<dyn Handler>,
     tls: Option<Tls>,
     pace: Pace,
-    complained: Mutex<Option<Instant>>,
+    complaints: Complaints,
 }
 
 impl Mesh {
@@ -57,7 +53,7 @@ impl Mesh {
             handler,
             tls,
             pace,
-            complained: Mutex::new(None),
+            complaints: Complaints::default(),
         })
     }
 
@@ -82,8 +78,15 @@ impl Mesh {
             // It may have crashed; and anybody may look whether the port is open.
             Denied::Io(_) | Denied::Hung | Denied::Cut => return,
         }
-        if self.may_complain() {
-            tracing::warn!(peer.address = %who, reason = %denied, "a connection to the peer port was refused");
+        if let Denied::Ours { node, .. } = denied
+            && self.links.contains_key(node)
+        {
+            // Said by its link, once.
+            return;
+        }
+        let reason = denied.to_string();
+        if self.complaints.may(&reason) {
+            tracing::warn!(peer.address = %who, reason, "a connection to the peer port was refused");
         }
     }
 
@@ -92,8 +95,14 @@ impl Mesh {
         match ending {
             Ending::Garbage(broken) => {
                 self.tally.garbage.fetch_add(1, Ordering::Relaxed);
-                if self.may_complain() {
-                    tracing::error!(peer.node = node.0, peer.lane = lane.name(), reason = %broken, "what a node sent breaks the peer protocol");
+                let reason = broken.to_string();
+                if self.complaints.may(&reason) {
+                    tracing::error!(
+                        peer.node = node.0,
+                        peer.lane = lane.name(),
+                        reason,
+                        "what a node sent breaks the peer protocol"
+                    );
                 }
             }
             Ending::Silent => {
@@ -104,14 +113,5 @@ impl Mesh {
                 tracing::debug!(peer.node = node.0, peer.lane = lane.name(), reason = %ending, "a peer connection ended");
             }
         }
-    }
-
-    fn may_complain(&self) -> bool {
-        let mut complained = self.complained.lock();
-        let may = complained.is_none_or(|then| then.elapsed() >= LOG_INTERVAL);
-        if may {
-            *complained = Some(Instant::now());
-        }
-        may
     }
 }

@@ -6,12 +6,12 @@ mod forward;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use parking_lot::Mutex;
 use pointsman_model::NodeId;
 
 use self::append::Stream;
+use self::calls::Calls;
 use self::forward::Exchange;
 use crate::connection::Receive;
 use crate::frame::write::Outgoing;
@@ -31,8 +31,7 @@ pub(crate) struct Server {
     /// The tasks in which requests are served.
     serving: Serving,
     sessions: Mutex<HashMap<u32, Served>>,
-    /// Calls being answered.
-    calls: AtomicUsize,
+    calls: Calls,
     /// Told of what the other side says about itself, or of us.
     news: Box<dyn Fn(News) -> Result<(), Broken> + Send + Sync>,
 }
@@ -60,7 +59,7 @@ impl Server {
         serving: Serving,
         news: Box<dyn Fn(News) -> Result<(), Broken> + Send + Sync>,
     ) -> Arc<Self> {
-        let (sessions, calls) = (Mutex::default(), AtomicUsize::new(0));
+        let (sessions, calls) = (Mutex::default(), Calls::new());
         Arc::new(Self { from, lane, outbox, handler, serving, sessions, calls, news })
     }
 

@@ -1,6 +1,7 @@
 //! Dials a node, for ever: one task for each of its lanes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
@@ -11,7 +12,7 @@ use crate::connection::{self, Wire};
 use crate::handler::Hello;
 use crate::handshake::{Denied, Unknown};
 use crate::lane::Lane;
-use crate::link::Link;
+use crate::link::{Link, Side};
 use crate::outbox::Outbox;
 use crate::tls;
 
@@ -48,8 +49,8 @@ impl Mesh {
             Denied::Io(error) => tracing::debug!(peer.node = link.node.0, reason = %error, "a node was not reached"),
             Denied::Late => tracing::debug!(peer.node = link.node.0, "a node did not say hello in time"),
             _ => {
-                self.tally.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                link.refused(denied.to_string());
+                self.tally.refused.fetch_add(1, Ordering::Relaxed);
+                link.refused(Side::Dialing, denied.to_string());
             }
         }
     }
@@ -94,7 +95,7 @@ impl Mesh {
         let news = {
             let link = Arc::clone(link);
             move |news| match news {
-                News::Refused(reason) => link.refused(reason),
+                News::Refused(reason) => link.refused(Side::Dialing, reason),
                 News::RoundTrip(_) if lane != Lane::Control => {}
                 News::RoundTrip(time) => link.measured(time),
             }

@@ -1,12 +1,13 @@
 //! Listens on the peer port.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_model::{NodeId, limits};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::Mesh;
 use crate::connection::{self, Wire};
@@ -14,7 +15,7 @@ use crate::frame::Broken;
 use crate::handler::Hello;
 use crate::handshake::{self, Denied};
 use crate::lane::Lane;
-use crate::link::Link;
+use crate::link::{Link, Side};
 use crate::outbox::Outbox;
 use crate::server::{Door, News, Server};
 use crate::tls;
@@ -22,10 +23,25 @@ use crate::tls;
 /// Pause after the system refused to accept, as it does without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// One more connection that has not said hello; cancelled when it has, or must go.
+///
+/// With too many of them the oldest goes: a node says hello at once.
+fn admit(strangers: &mut VecDeque<CancellationToken>) -> CancellationToken {
+    strangers.retain(|stranger| !stranger.is_cancelled());
+    if strangers.len() >= limits::PEER_STRANGERS_MAX
+        && let Some(oldest) = strangers.pop_front()
+    {
+        oldest.cancel();
+    }
+    let stranger = CancellationToken::new();
+    strangers.push_back(stranger.clone());
+    stranger
+}
+
 impl Mesh {
     /// Accepts connections until the mesh stops.
     pub(crate) async fn listen(self: Arc<Self>, listener: TcpListener) {
-        let strangers = Arc::new(Semaphore::new(limits::PEER_STRANGERS_MAX));
+        let mut strangers = VecDeque::new();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -34,8 +50,9 @@ impl Mesh {
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    if self.may_complain() {
-                        tracing::warn!(reason = %error, "the peer port cannot accept a connection");
+                    let reason = error.to_string();
+                    if self.complaints.may(&reason) {
+                        tracing::warn!(reason, "the peer port cannot accept a connection");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -45,21 +62,19 @@ impl Mesh {
                 self.denied(&Denied::Address("beyond this machine, and there is no TLS".to_owned()), address);
                 continue;
             }
-            // With too many who do not say hello the newest is dropped: a node dials again, and the others run out of time.
-            if let Ok(stranger) = Arc::clone(&strangers).try_acquire_owned() {
-                let task = Arc::clone(&self).serve(stream, address, stranger);
-                self.connections.spawn(task);
-            }
+            let stranger = admit(&mut strangers);
+            self.connections.spawn(Arc::clone(&self).serve(stream, address, stranger));
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stranger: OwnedSemaphorePermit) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stranger: CancellationToken) {
         let hello = tokio::time::timeout(self.pace.hello, self.welcome(stream));
         let outcome = tokio::select! {
             outcome = hello => outcome.unwrap_or(Err(Denied::Late)),
+            () = stranger.cancelled() => return,
             () = self.stop.cancelled() => return,
         };
-        drop(stranger);
+        stranger.cancel();
         match outcome {
             Ok((wire, lane, hello)) => {
                 if let Some(link) = self.links.get(&hello.node) {
@@ -71,7 +86,7 @@ impl Mesh {
                 if let Denied::Ours { node, reason } = denied
                     && let Some(link) = self.links.get(&node)
                 {
-                    link.refused(reason);
+                    link.refused(Side::Listening, reason);
                 }
             }
         }
@@ -103,7 +118,7 @@ impl Mesh {
     }
 
     /// What a node that dialed says later on: a new hello, which may no longer be welcome, or that it refuses us.
-    fn hear(&self, news: News, link: &Link, stop: &tokio_util::sync::CancellationToken) -> Result<(), Broken> {
+    fn hear(&self, news: News, link: &Link, stop: &CancellationToken) -> Result<(), Broken> {
         match news {
             News::Hello(greeting) if greeting.hello.node != link.node => {
                 return Err(Broken::Rule("a hello of another node"));
@@ -114,13 +129,13 @@ impl Mesh {
                 match admitted {
                     Ok(()) => link.heard(greeting.hello),
                     Err(reason) => {
-                        link.refused(reason);
+                        link.refused(Side::Listening, reason);
                         stop.cancel();
                     }
                 }
             }
             News::Refused(reason) => {
-                link.refused(reason);
+                link.refused(Side::Listening, reason);
                 stop.cancel();
             }
         }

@@ -140,7 +140,7 @@ impl Answering {
         }
         if runs {
             // It wants to answer no more, but may still have something to finish.
-            self.server.end_requests(self.session);
+            self.end();
             handler.await;
         }
     }
@@ -157,10 +157,16 @@ impl Answering {
     }
 }
 
-impl Drop for Answering {
-    fn drop(&mut self) {
+impl Answering {
+    fn end(&self) {
         if self.server.end(self.session).is_some() {
             self.server.push(Outgoing::bare(Head::new(Kind::AppendEnd, self.session)));
         }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.end();
     }
 }

@@ -83,7 +83,7 @@ async fn more_calls_than_allowed_are_refused_and_the_others_go_on() {
     let (one, two) = pair().await;
     let hang = |request: &'static [u8]| {
         let peers = std::sync::Arc::clone(&one.peers);
-        async move { peers.call(NodeId(2), Service::Bulk, SHARD, vec![Bytes::from_static(request)], LONG).await }
+        async move { peers.call(NodeId(2), Service::Node, SHARD, vec![Bytes::from_static(request)], LONG).await }
     };
     let calls: Vec<_> = (0..limits::PEER_CALLS_MAX).map(|_| tokio::spawn(hang(b"hang"))).collect();
     until("all hang", || two.handler.hanging() == limits::PEER_CALLS_MAX).await;
