@@ -148,6 +148,11 @@ impl Core {
         }
     }
 
+    /// True while bytes of the log are known not to verify.
+    pub(crate) fn is_damaged(&self) -> bool {
+        !self.log.damages().is_empty() || self.doubts.counts().0 > 0
+    }
+
     /// Why the shard stopped here.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.lock().clone()

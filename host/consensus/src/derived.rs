@@ -42,8 +42,11 @@ impl Core {
         let applied = self.applied_index();
         let machine = self.machine.write();
         let released = machine.state().released.base();
-        // The rows that a walk of the others needs are gone.
-        for segment in self.log.segments().into_iter().filter(|segment| segment.base >= released) {
+        // Offsets go on from one segment to the next, so nothing behind a hole is known.
+        let hole = self.log.damages().iter().map(|damage| damage.from).min();
+        // The rows that a walk of released segments needs are gone.
+        let derived = |base: LogPosition| base >= released && hole.is_none_or(|hole| base < hole);
+        for segment in self.log.segments().into_iter().filter(|segment| derived(segment.base)) {
             let whole = applied.is_some_and(|applied| segment.last_index <= applied);
             let active = self.log.segments().last().is_some_and(|last| last.base == segment.base);
             if missing.contains(&segment.base) {

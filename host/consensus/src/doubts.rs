@@ -64,12 +64,16 @@ impl Doubts {
         }
     }
 
+    /// A place to look at, if there is one.
+    pub(crate) fn first(&self) -> Option<LogPosition> {
+        self.places.lock().first().copied()
+    }
+
     /// The next place to look at; it stays until it is [settled](Self::settle).
     pub(crate) async fn next(&self) -> LogPosition {
         loop {
             let added = self.added.notified();
-            let first = self.places.lock().first().copied();
-            match first {
+            match self.first() {
                 Some(place) => return place,
                 None => added.await,
             }

@@ -49,7 +49,7 @@ impl LogStore {
 
     /// Reads `start..end` a piece at a time.
     fn pieces(&self, start: u64, end: u64) -> impl Iterator<Item = Result<Vec<Entry>, io::Error>> + use<> {
-        let log = self.0.log.clone();
+        let (log, store) = (self.0.log.clone(), self.clone());
         let mut next = Some(start);
         std::iter::from_fn(move || {
             let from = next.take()?;
@@ -58,7 +58,10 @@ impl LogStore {
             }
             let frames = match log.read(LogIndex(from)..LogIndex(end), READ_BYTES_MAX) {
                 Ok(frames) => frames,
-                Err(error) => return Some(Err(error.into())),
+                Err(error) => {
+                    store.0.doubts.report_error(&error);
+                    return Some(Err(error.into()));
+                }
             };
             next = Some(frames.last()?.index.0 + 1);
             Some(frames.into_iter().map(entry_of).collect::<Result<_, Error>>().map_err(io::Error::from))
@@ -175,7 +178,11 @@ impl RaftLogReader<Types> for LogStore {
     /// The last entry of each term, from what the log knows of its segments.
     async fn get_key_log_ids(&mut self, range: RangeInclusive<LogId>) -> Result<Vec<LogId>, io::Error> {
         let (first, last) = (range.start(), range.end());
-        let starts = self.0.log.term_starts(LogIndex(first.index), LogIndex(last.index))?;
+        let starts = self.0.log.term_starts(LogIndex(first.index), LogIndex(last.index));
+        if let Err(error) = &starts {
+            self.0.doubts.report_error(error);
+        }
+        let starts = starts?;
         let ends = starts.iter().skip(1).map(|(_, start)| start.0 - 1).chain([last.index]);
         Ok(starts.iter().zip(ends).map(|((term, _), end)| log_id(term.0, end)).collect())
     }

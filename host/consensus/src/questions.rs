@@ -147,7 +147,11 @@ pub(crate) fn serve(core: &Arc<Core>, request: &[u8]) -> Option<BoxFuture<'stati
 fn entries(core: &Core, first: LogIndex) -> Result<Vec<Bytes>, Error> {
     let end =
         core.applied_index().map_or(LogIndex(0), LogIndex::next).min(LogIndex(first.0.saturating_add(ENTRIES_MAX)));
-    let mut frames = core.log.read(first..end, ENTRIES_BYTES_MAX)?;
+    let read = core.log.read(first..end, ENTRIES_BYTES_MAX);
+    if let Err(error) = &read {
+        core.doubts.report_error(error);
+    }
+    let mut frames = read?;
     // A purge that came between moves the start.
     if frames.first().is_some_and(|frame| frame.index != first) {
         frames.clear();

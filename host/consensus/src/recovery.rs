@@ -129,10 +129,14 @@ pub(crate) fn assemble(
     let core = Core::new(parts);
     [past_the_end, purged, released.upto()].into_iter().flatten().for_each(|index| core.allow_purge(index));
     core.find_last_checkpoint()?;
+    if config.cluster.is_some() {
+        core.doubts.listen();
+    }
     match core.derive_missing(&missing) {
         Err(error) if !report.damages.is_empty() => {
             tracing::error!(shard.id = config.shard.0, error = %error, "what lies behind the damage is not served");
         }
+        Err(Error::Storage(error)) if core.doubts.report_error(&error).is_some() => {}
         derived => derived?,
     }
     let recovery = Recovery {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use pointsman_model::{LogIndex, LogPosition, NodeId};
 use pointsman_storage::log::{Frame, Gap, GapEnd, Rebuild};
+use tokio::time::Instant;
 
 use crate::Error;
 use crate::config::Cluster;
@@ -36,8 +37,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const SAY_EVERY: usize = 20;
 /// From one reading of all sealed segments to the next.
 const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3_600);
-/// From one sealed segment to the next: reading is for idle disks.
-const SCRUB_PAUSE: Duration = Duration::from_secs(1);
+/// From one sealed segment to the next, at least; and as many times as long as reading it took.
+const SCRUB_PAUSE_MIN: Duration = Duration::from_millis(100);
+const SCRUB_PAUSE_TIMES: u32 = 4;
 
 /// Repairs one replica's log.
 #[derive(Clone)]
@@ -56,9 +58,12 @@ impl Repairer {
         Self { core, cluster, others, attempts: Arc::default() }
     }
 
-    /// Repairs a log that recovery found damaged, and takes as long as it takes.
+    /// Repairs a log that was found damaged before openraft ran, and takes as long as it takes.
     pub(crate) async fn repair_log(&self) {
         while let Err(error) = self.try_repair_log().await {
+            if self.core.failure().is_some() {
+                return;
+            }
             self.say(&error);
             *self.core.repairing.lock() = Some(error.to_string());
             tokio::time::sleep(RETRY_AFTER).await;
@@ -69,7 +74,8 @@ impl Repairer {
 
     async fn try_repair_log(&self) -> Result<(), Error> {
         let log = self.core.log.clone();
-        for gap in self.blocking(move || Ok(log.gaps()?)).await? {
+        let gaps = self.blocking(move || if log.damages().is_empty() { Ok(Vec::new()) } else { Ok(log.gaps()?) });
+        for gap in gaps.await? {
             let at_end = matches!(gap.end, GapEnd::Log { .. });
             let damage = gap.damage.clone();
             tracing::info!(
@@ -87,16 +93,19 @@ impl Repairer {
             self.blocking(move || Ok(rebuild.finish()?)).await?;
         }
         let core = Arc::clone(&self.core);
-        let reopened = self.blocking(move || {
-            core.log.reopen()?;
-            core.derive_all()
-        });
-        reopened.await
+        let reopened =
+            self.blocking(move || Ok(if core.log.damages().is_empty() { None } else { Some(core.log.reopen()?) }));
+        reopened.await?;
+        while let Some(place) = self.core.doubts.first() {
+            let repaired = self.repair_place(place).await?;
+            self.core.doubts.settle(place, repaired);
+        }
+        let core = Arc::clone(&self.core);
+        self.blocking(move || core.derive_all()).await
     }
 
     /// Repairs what readers meet from now on, and looks for it where nobody reads.
     pub(crate) async fn watch(self) {
-        self.core.doubts.listen();
         tokio::join!(self.repair_doubts(), self.scrub());
     }
 
@@ -144,13 +153,13 @@ impl Repairer {
     async fn scrub(&self) {
         loop {
             for segment in self.core.log.segments().into_iter().filter(|segment| segment.sealed) {
-                let log = self.core.log.clone();
+                let (log, start) = (self.core.log.clone(), Instant::now());
                 let read = self.blocking(move || Ok(log.verify_sealed(segment.base)?)).await;
                 if let Err(error) = read {
                     tracing::error!(shard.id = self.core.shard.0, %error, "a sealed segment does not verify");
                     self.core.doubts.report(segment.base);
                 }
-                tokio::time::sleep(SCRUB_PAUSE).await;
+                tokio::time::sleep((SCRUB_PAUSE_TIMES * start.elapsed()).max(SCRUB_PAUSE_MIN)).await;
             }
             tokio::time::sleep(SCRUB_EVERY).await;
         }

@@ -86,12 +86,21 @@ impl Shard {
     pub(crate) async fn start(config: ShardConfig, core: Arc<Core>, recovery: Recovery) -> Result<Self, Error> {
         let running = Arc::new(OnceLock::new());
         let mut repair = JoinSet::new();
-        if recovery.damages.is_empty() {
-            let started = Running::start(&config, &core).await?;
-            running.get_or_init(|| started);
-        } else if let Some(cluster) = &config.cluster {
-            let repairer = Repairer::new(Arc::clone(&core), cluster.clone());
-            repair.spawn(repair_and_start(config.clone(), repairer, Arc::clone(&core), Arc::clone(&running)));
+        let started = match () {
+            () if core.is_damaged() => None,
+            () => match Running::start(&config, &core).await {
+                // openraft reads old entries when it starts, which may be the first to read them.
+                Err(_) if config.cluster.is_some() && core.is_damaged() => None,
+                started => Some(started?),
+            },
+        };
+        match (started, &config.cluster) {
+            (Some(started), _) => drop(running.set(started)),
+            (None, Some(cluster)) => {
+                let repairer = Repairer::new(Arc::clone(&core), cluster.clone());
+                repair.spawn(repair_and_start(config.clone(), repairer, Arc::clone(&core), Arc::clone(&running)));
+            }
+            (None, None) => {}
         }
         Ok(Self { id: config.shard, core, clock: config.clock, disk: None, recovery, running, _repair: repair })
     }
@@ -127,8 +136,8 @@ impl Shard {
     /// Why the shard takes no writes here, if it does not.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        let damages = self.core.log.damages().len();
-        if damages > 0 {
+        let damages = self.core.log.damages().len() + self.core.doubts.counts().0;
+        if damages > 0 && self.running.get().is_none() {
             let tried = self.core.repairing.lock().clone().map_or_else(String::new, |why| format!("; {why}"));
             return Some(format!("the log is damaged in {damages} place(s){tried}"));
         }
@@ -230,10 +239,16 @@ async fn follow(raft: Raft, leadership: Arc<Leadership>) {
 
 /// Repairs a log that recovery found damaged, and starts openraft on it then.
 async fn repair_and_start(config: ShardConfig, repairer: Repairer, core: Arc<Core>, running: Arc<OnceLock<Running>>) {
-    repairer.repair_log().await;
-    match Running::start(&config, &core).await {
-        Ok(started) => drop(running.set(started)),
-        Err(error) => core.fail(error),
+    while core.failure().is_none() {
+        repairer.repair_log().await;
+        match Running::start(&config, &core).await {
+            Ok(started) => {
+                drop(running.set(started));
+                return;
+            }
+            Err(_) if core.is_damaged() => {}
+            Err(error) => core.fail(error),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 mod crash;
 mod faults;
+mod repair;
 mod replicas;
 mod retention;
 mod shard;
