@@ -122,7 +122,8 @@ pub(crate) fn assemble(
     let expected = expected_sidecars(&log, applied, released.base());
     let (queues, missing) = QueueIndex::open(Arc::clone(&config.disk), owner, &config.dir.join("sidecar"), &expected)?;
     // What may go: what is gone, what a trim released, and all of a log that a checkpoint was installed past the end of.
-    let past_the_end = applied.filter(|applied| log.last().is_none_or(|(_, last, _)| last < *applied));
+    let whole = report.damages.is_empty();
+    let past_the_end = applied.filter(|applied| whole && log.last().is_none_or(|(_, last, _)| last < *applied));
     let purged = log.purged().map(|base| base.index);
     let (shard, id, background) = (config.shard, config.raft_node_id(), config.background);
     let parts = Parts { shard, id, log, vote, state, queues, checkpoints, machine, progress, strict: true, background };
