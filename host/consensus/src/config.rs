@@ -101,7 +101,9 @@ pub(crate) fn raft_config(shard: ShardId) -> Result<Arc<openraft::Config>, Error
         // The default would restore a leader whose unsynced tail may be lost: it could then write another entry at
         // the same term and index. A sole voter elects itself instead.
         enable_leader_restore: Some(false),
-        allow_log_reversion: None,
+        // A replica may lose the end of its log to damage. It does not vote then before it is whole (`vote_gate`), so a
+        // leader may go back with it; by default it would take the answer for a bug.
+        allow_log_reversion: Some(true),
         ..openraft::Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| Error::Raft(error.to_string()))
