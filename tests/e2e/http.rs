@@ -67,9 +67,15 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects.
     pub(crate) fn open(address: &str) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::open_within(address, TIMEOUT)
+    }
+
+    /// Connects, and waits no longer than that for the connection and for each read and write.
+    pub(crate) fn open_within(address: &str, within: Duration) -> std::io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address.parse().map_err(invalid)?, within)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(within))?;
+        stream.set_write_timeout(Some(within))?;
         Ok(Self { reader: BufReader::new(stream) })
     }
 

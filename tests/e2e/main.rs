@@ -3,6 +3,7 @@
 //! Each test starts its own server on a free loopback port in a temporary directory. Nothing here links a server crate.
 
 mod cli;
+mod cluster;
 mod contract;
 mod dedup;
 mod delay;
