@@ -88,3 +88,41 @@ fn promises(ledger: &Ledger, stored: u64) {
     }
     state.wrong.extend(found);
 }
+
+/// The checks must be able to fail: each contradiction is told, and an honest run has none.
+#[test]
+fn every_contradiction_is_told() {
+    use serde_json::json;
+
+    use super::ledger::body_of;
+
+    let shown = |name: &str, id: &str, offset: u64| json!({"topic": "stock", "queue": 0, "offset": offset.to_string(), "id": id, "data": body_of(name)});
+    let check = |notes: &[(&str, Fate, u64)], sights: &[(&str, &str, u64)], expected: &[Wrong]| {
+        let ledger = Ledger::default();
+        ledger.begin("test", Instant::now());
+        for (name, fate, offset) in notes {
+            ledger.note(name, *fate, (*fate == Fate::Acknowledged).then_some((1, 0, *offset)));
+        }
+        for (name, id, offset) in sights {
+            ledger.sight(&shown(name, id, *offset), "test");
+            ledger.state().settled.insert((Group::Workers.name(), (*name).to_owned()), Instant::now());
+        }
+        let stored = ledger.state().seen.len() as u64;
+        promises(&ledger, stored);
+        let found: Vec<Wrong> = ledger.state().wrong.iter().map(|(wrong, ..)| *wrong).collect();
+        assert_eq!(found, expected, "{notes:?} {sights:?}");
+    };
+    let (sent, acknowledged) = (Fate::Sent, Fate::Acknowledged);
+    check(&[("k-0-0", acknowledged, 0), ("k-0-1", sent, 0)], &[("k-0-0", "a", 0)], &[]);
+    check(&[("k-0-0", sent, 0)], &[("k-0-0", "a", 0), ("k-0-0", "a", 0)], &[]);
+    check(&[("k-0-0", acknowledged, 0)], &[], &[Wrong::Lost]);
+    check(&[("k-0-0", acknowledged, 1)], &[("k-0-0", "a", 0)], &[Wrong::Different]);
+    check(&[("k-0-0", sent, 0)], &[("k-0-0", "a", 0), ("k-0-0", "b", 0)], &[Wrong::Different]);
+    check(&[("k-0-0", sent, 0)], &[("k-0-0", "a", 0), ("k-0-0", "b", 1)], &[Wrong::Doubled, Wrong::Reordered]);
+    check(&[("o-0-0", Fate::Refused, 0)], &[("o-0-0", "a", 0)], &[Wrong::Phantom, Wrong::Phantom]);
+    check(&[], &[("o-0-0", "a", 0)], &[Wrong::Phantom]);
+    check(&[("t-0-0-0", Fate::Hidden, 0)], &[("t-0-0-0", "a", 0)], &[Wrong::Early, Wrong::Early]);
+    check(&[("t-0-0-0", Fate::Committing, 0)], &[("t-0-0-0", "a", 0)], &[]);
+    let two = [("k-0-0", sent, 0), ("k-0-1", sent, 0)];
+    check(&two, &[("k-0-1", "b", 0), ("k-0-0", "a", 1)], &[Wrong::Reordered]);
+}

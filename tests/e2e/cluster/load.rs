@@ -64,8 +64,8 @@ pub(crate) fn under(cluster: &mut Cluster, ledger: &Ledger, faults: impl FnOnce(
         for (number, group) in [Group::Workers, Group::Ordered, Group::Workers].into_iter().enumerate() {
             scope.spawn(move || consume::run(nodes, ledger, stop, group, number));
         }
-        for number in 0..nodes.len() {
-            scope.spawn(move || watch::run(nodes, ledger, stop, number));
+        for (number, topic) in ["orders", "orders", "stock"].into_iter().enumerate() {
+            scope.spawn(move || watch::run(nodes, ledger, stop, topic, number));
         }
         faults(cluster);
         stop.producers.store(true, Ordering::SeqCst);

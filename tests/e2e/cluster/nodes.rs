@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -105,13 +105,12 @@ impl Cluster {
         assert!(before.is_none(), "node {node} runs already");
     }
 
-    /// `kill -9`; says how the process ended.
-    pub(crate) fn kill(&mut self, node: u32) -> ExitStatus {
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self, node: u32) {
         let mut child = self.node_mut(node).child.take().expect("runs");
         child.kill().expect("kill");
         let status = child.wait().expect("wait");
         assert_eq!(status.signal(), Some(9), "node {node} was to die by the signal: {status}");
-        status
     }
 
     /// SIGTERM; gives the exit code and the time it took.

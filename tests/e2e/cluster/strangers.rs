@@ -76,7 +76,7 @@ fn wrong_node(cluster: &mut Cluster) {
 /// A node of another cluster, with a number of this one.
 fn other_cluster(cluster: &mut Cluster) {
     let mut other = Cluster::start();
-    NODES.iter().for_each(|node| drop(other.kill(*node)));
+    NODES.iter().for_each(|node| other.kill(*node));
     cluster.kill(2);
     let log = stays_out(cluster, 2, other.data(2));
     assert!(log.contains("another cluster") || log.contains("other cluster"), "{log}");

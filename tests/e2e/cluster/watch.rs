@@ -18,14 +18,16 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// A reader and how far it has come.
 struct Reader<'a> {
     ledger: &'a Ledger,
+    topic: &'static str,
     name: String,
     cursor: Option<String>,
     next: HashMap<(usize, u64), u64>,
 }
 
-/// Reads both topics until it is told to stop.
-pub(crate) fn run(nodes: &[String], ledger: &Ledger, stop: &Stop, start: usize) {
-    let mut reader = Reader { ledger, name: format!("stream reader {start}"), cursor: None, next: HashMap::new() };
+/// Reads a topic until it is told to stop.
+pub(crate) fn run(nodes: &[String], ledger: &Ledger, stop: &Stop, topic: &'static str, start: usize) {
+    let mut reader =
+        Reader { ledger, topic, name: format!("stream reader {start} of {topic}"), cursor: None, next: HashMap::new() };
     for at in start.. {
         if !stop.reading() {
             return;
@@ -39,7 +41,7 @@ pub(crate) fn run(nodes: &[String], ledger: &Ledger, stop: &Stop, start: usize) 
 impl Reader<'_> {
     fn read(&mut self, node: &str) -> std::io::Result<()> {
         let mut connection = Connection::open_within(node, SILENCE)?;
-        let path = format!("{T}/stream?topic=orders&topic=stock&from=earliest&max_ms={STREAM_MS}");
+        let path = format!("{T}/topics/{}/stream?from=earliest&max_ms={STREAM_MS}", self.topic);
         let cursor = self.cursor.clone();
         let mut headers = vec![("Accept", "application/x-ndjson")];
         headers.extend(cursor.as_deref().map(|cursor| ("Last-Event-ID", cursor)));
