@@ -57,6 +57,16 @@ pub(crate) struct Entry {
     pub(crate) expected: Option<LogPosition>,
 }
 
+impl Entry {
+    /// Bytes of records of a batch.
+    pub(crate) fn records_bytes(&self) -> usize {
+        match &self.payload {
+            Payload::Batch(batch) => batch.records.len(),
+            Payload::Blank | Payload::Membership(_) => 0,
+        }
+    }
+}
+
 /// Follows a proposal on the node that made it: does the log have it, and who wants to hear so early?
 pub(crate) struct Ticket {
     handed_over: AtomicBool,

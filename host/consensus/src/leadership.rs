@@ -35,6 +35,8 @@ pub(crate) struct Leadership {
     alone: AtomicBool,
     /// The term in which this node hands over.
     handing_over: AtomicU64,
+    /// This node stops and wants to lead no more.
+    leaving: AtomicBool,
     /// Terms this node was elected for since it started.
     elections: AtomicU64,
     /// The shard failed on this node: it never leads again.
@@ -52,6 +54,7 @@ impl Leadership {
             quorum: OnceLock::new(),
             alone: AtomicBool::new(false),
             handing_over: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
             elections: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             changed: watch::Sender::new(()),
@@ -91,6 +94,16 @@ impl Leadership {
     pub(crate) fn resume(&self) {
         self.handing_over.store(0, Ordering::Release);
         self.changed.send_replace(());
+    }
+
+    /// This node is about to stop.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether this node is about to stop.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// How often this node was elected since it started.

@@ -132,9 +132,9 @@ impl Node {
         self.shards().for_each(|shard| shard.saw(node, incarnation));
     }
 
-    /// Hands every shard led here over to another node. Returns whether none is led here any more.
+    /// Hands every shard led here over to another node, for good. Returns whether none is led here any more.
     pub async fn hand_over_all(&self, within: Duration) -> bool {
-        join_all(self.shards().map(|shard| shard.hand_over_to_any(within))).await.into_iter().all(|done| done)
+        join_all(self.shards().map(|shard| shard.leave(within))).await.into_iter().all(|done| done)
     }
 
     /// Stops all shards; see [`Shard::shutdown`].

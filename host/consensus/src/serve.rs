@@ -2,26 +2,28 @@
 
 mod incoming;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
-use openraft::ReadPolicy;
-use openraft::raft::{AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use parking_lot::Mutex;
 use pointsman_broker::ports::BoxFuture;
 use pointsman_model::{NodeId, ShardId};
 use tokio::sync::mpsc;
 
 use crate::core::Core;
+use crate::entry::Entry;
 use crate::network::append::{self, Received};
 use crate::network::wire::{APPEND, Answer, Ask, Candidate, Envelope, Place};
 use crate::network::wire;
 use crate::raft_types::{LogId, RaftNodeId, Types, log_id};
-use crate::shard::Raft;
+use crate::shard::{Raft, SEGMENT_OVERHEAD_BYTES};
 use crate::shard::group::node_of;
 use crate::transport::{Lane, Serve};
-use crate::{Error, Node, Shard, questions};
+use crate::{Error, Node, Shard, questions, read_index};
 pub(crate) use incoming::Receiver;
 
 type Answered<T> = Result<T, String>;
@@ -98,6 +100,28 @@ impl Shard {
     }
 }
 
+/// Appends of a stream that are taken and not answered: their bytes, their term, what was committed.
+#[derive(Debug, Default)]
+struct Pending(Mutex<(usize, VecDeque<(usize, u64, Option<LogId>)>)>);
+
+impl Pending {
+    /// One more; returns the bytes of all.
+    fn add(&self, bytes: usize, term: u64, commit: Option<LogId>) -> usize {
+        let (total, queue) = &mut *self.0.lock();
+        queue.push_back((bytes, term, commit));
+        *total += bytes;
+        *total
+    }
+
+    /// The oldest is answered.
+    fn answered(&self) -> (u64, Option<LogId>) {
+        let (total, queue) = &mut *self.0.lock();
+        let (bytes, term, commit) = queue.pop_front().unwrap_or_default();
+        *total -= bytes;
+        (term, commit)
+    }
+}
+
 /// Answers for one shard.
 #[derive(Clone)]
 struct Server {
@@ -139,14 +163,18 @@ impl Server {
         match ask {
             Ask::Vote(candidate) => self.vote(candidate, false).await,
             Ask::PreVote(candidate) => self.vote(candidate, true).await,
+            Ask::Transfer { to, .. } if to == self.core.id && self.core.leadership.is_leaving() => {
+                Ok(Answer::Transferring(false))
+            }
             Ask::Transfer { from, to, last } => {
                 let request = TransferLeaderRequest::new(from.into(), to, last.map(LogId::from));
                 let answer = self.raft.handle_transfer_leader(request).await.map_err(|error| words(&error))?;
                 Ok(Answer::Transferring(answer.is_ok()))
             }
-            Ask::ReadIndex => {
-                let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-                Ok(Answer::ReadAt(linearizer.ok().map(|linearizer| linearizer.read_log_id().index())))
+            Ask::ReadIndex => Ok(Answer::ReadAt(read_index::confirmed(&self.raft).await)),
+            Ask::MayLead => {
+                let shut = self.core.gate.reason().is_some() || self.core.leadership.is_leaving();
+                Ok(Answer::Transferring(!shut && self.core.log.check_room(0).is_ok()))
             }
             Ask::CheckpointBegin(of) => self.off(move |core| core.checkpoint_begin(of).map(Answer::Have)).await,
             Ask::CheckpointPiece { of, offset } => {
@@ -212,36 +240,45 @@ impl Server {
         }
     }
 
+    /// Takes one append of a stream, if the log will have room for it and for those under way.
+    fn accept(&self, request: &Bytes, pending: &Pending) -> Answered<AppendEntriesRequest<Types>> {
+        self.core.traffic.append_bytes_received.add(request.len() as u64);
+        let received = append::decode(request).map_err(|error| words(&error))?;
+        self.check(received.from, received.to)?;
+        let bytes = request.len();
+        let request = received.request;
+        let ahead = pending.add(bytes, request.vote.leader_id.term, request.leader_commit);
+        if !request.entries.is_empty() {
+            // openraft does not survive a failed append, so a full disk must be found before, and heals by itself.
+            let one_segment = self.core.log.segment_bytes().saturating_sub(SEGMENT_OVERHEAD_BYTES);
+            let longest = request.entries.iter().map(Entry::records_bytes).max().unwrap_or(0);
+            let ahead = ahead.min(usize::try_from(one_segment).unwrap_or(usize::MAX)).max(longest);
+            self.core.log.check_room(ahead).map_err(|error| words(&error))?;
+        }
+        Ok(request)
+    }
+
     async fn appends(&self, requests: mpsc::Receiver<Bytes>, answers: &mpsc::Sender<Vec<Bytes>>) -> Answered<()> {
         // What goes wrong with a request ends the stream, and is told behind the answers to those before.
         let (refuse, mut refused) = tokio::sync::oneshot::channel();
-        let (last, seen) = tokio::sync::watch::channel((0, None));
-        let server = self.clone();
-        let requests = stream::unfold((requests, refuse, last), move |(mut requests, refuse, last)| {
-            let server = server.clone();
-            async move {
-                let request: Bytes = requests.recv().await?;
-                server.core.traffic.append_bytes_received.add(request.len() as u64);
-                let received = append::decode(&request).map_err(|error| words(&error));
-                let checked = received.and_then(|received| server.check(received.from, received.to).map(|()| received));
-                match checked {
-                    Ok(received) => {
-                        last.send_replace((received.request.vote.leader_id.term, received.request.leader_commit));
-                        Some((received.request, (requests, refuse, last)))
-                    }
-                    Err(refusal) => {
-                        // The other end lives as long as this stream is read.
-                        let _ = refuse.send(refusal);
-                        None
-                    }
+        let pending = Arc::new(Pending::default());
+        let state = (requests, refuse, self.clone(), Arc::clone(&pending));
+        let requests = stream::unfold(state, |(mut requests, refuse, server, pending)| async move {
+            let request = requests.recv().await?;
+            match server.accept(&request, &pending) {
+                Ok(request) => Some((request, (requests, refuse, server, pending))),
+                Err(refusal) => {
+                    // The other end lives as long as this stream is read.
+                    let _ = refuse.send(refusal);
+                    None
                 }
             }
         });
         let mut results = std::pin::pin!(self.raft.stream_append(requests));
         while let Some(result) = results.next().await {
+            let (term, commit) = pending.answered();
             let answer = match result.map_err(|error| words(&error))? {
                 Ok(matched) => {
-                    let (term, commit) = *seen.borrow();
                     self.accepted(term, commit);
                     Answer::Matched(matched.map(Place::from))
                 }

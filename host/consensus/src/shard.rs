@@ -15,18 +15,24 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Error;
 use crate::applier::Applier;
+use crate::caretaker::Caretaker;
 use crate::config::{ShardConfig, raft_config, raft_node_id};
 use crate::core::Core;
 use crate::house;
+use crate::hand_over::HandOver;
 use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::Network;
 use crate::raft_types::{RaftNode, RaftNodeId, Types};
+use crate::read_index::ReadIndex;
 use crate::recovery::{Recovery, recover};
 use crate::repair::Repairer;
 use crate::sync_times::TimedDisk;
 use crate::vigil::Vigil;
 use propose::Proposer;
+
+/// Page and frame header, rounded up: what a segment holds beside records.
+pub(crate) const SEGMENT_OVERHEAD_BYTES: u64 = 8 << 10;
 
 pub(crate) type Raft = openraft::Raft<Types, Applier>;
 
@@ -47,6 +53,8 @@ pub struct Shard {
 struct Running {
     raft: Raft,
     proposer: Proposer,
+    read_index: Arc<ReadIndex>,
+    hand_over: HandOver,
     /// Follows openraft's leadership; ends with it.
     follower: JoinHandle<()>,
     /// What keeps house; in a cluster also what the replica asks the others, and what it repairs.
@@ -188,7 +196,7 @@ impl Running {
         let transport = config.cluster.as_ref().map(|cluster| Arc::clone(&cluster.transport));
         let network = Network::new(Arc::clone(core), transport);
         let raft =
-            Raft::new(id, raft_config(config.shard)?, network, log, applier).await.map_err(|error| stopped(&error))?;
+            Raft::new(id, raft_config(config.shard)?, network.clone(), log, applier).await.map_err(|error| stopped(&error))?;
         let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
         let mut watchers = JoinSet::new();
@@ -197,7 +205,12 @@ impl Running {
             watchers.spawn(Vigil::new(Arc::clone(core), raft.clone(), cluster.clone()).keep());
             watchers.spawn(Repairer::new(Arc::clone(core), cluster.clone()).watch());
         }
-        let running = Self { raft, proposer, follower, _watchers: watchers };
+        let hand_over = HandOver { core: Arc::clone(core), raft: raft.clone(), network: network.clone() };
+        if let Some(cluster) = &config.cluster {
+            watchers.spawn(Caretaker::new(hand_over.clone(), cluster.clone()).keep());
+        }
+        let read_index = ReadIndex::new(Arc::clone(core), raft.clone(), network);
+        let running = Self { raft, proposer, read_index, hand_over, follower, _watchers: watchers };
         if config.cluster.is_none() {
             running.lead(id, config, core).await?;
         }

@@ -223,6 +223,12 @@ impl CommitLog {
         self.0.inner.state.lock().position
     }
 
+    /// Size of a segment file.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.0.inner.config.segment_bytes
+    }
+
     /// Damage that recovery found.
     #[must_use]
     pub fn damages(&self) -> Vec<Damage> {

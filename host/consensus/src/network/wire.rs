@@ -104,6 +104,8 @@ pub(crate) enum Ask {
         /// The leader's.
         vote: WireVote,
     },
+    /// Whether this replica would take over leadership.
+    MayLead,
 }
 
 /// A checkpoint file, the same on every replica that has one of this entry.
@@ -135,7 +137,7 @@ pub(crate) enum Answer {
         /// The end of the log there.
         last: Option<Place>,
     },
-    /// To a transfer: whether the successor may stand.
+    /// To a transfer and to [`Ask::MayLead`]: whether the successor may stand.
     Transferring(bool),
     /// To [`Ask::ReadIndex`]; `None` if no quorum confirmed that this node leads.
     ReadAt(Option<u64>),
@@ -211,6 +213,7 @@ mod tests {
             Ask::CheckpointBegin(of),
             Ask::CheckpointPiece { of, offset: 4_096 },
             Ask::CheckpointInstall { of, vote },
+            Ask::MayLead,
         ];
         asks.into_iter().map(|ask| Envelope { from: 1 << 32, to: (2 << 32) + 1, ask }).collect()
     }

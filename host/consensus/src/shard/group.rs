@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use pointsman_broker::ports::{BarrierError, Replica, Role, ShardStatus, TransferError};
+use pointsman_broker::ports::{BarrierError, Replica, ShardStatus, TransferError};
 use pointsman_model::{LogIndex, NodeId};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Shard;
 use crate::raft_types::RaftNodeId;
+
+/// Before a leader is asked again that did not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The node of one of openraft's ids.
 pub(crate) fn node_of(id: RaftNodeId) -> NodeId {
@@ -33,18 +36,26 @@ impl Shard {
         if self.core.probe.is(crate::tests::cluster::probe::Mutant::StaleRead) {
             return Ok(());
         }
-        match tokio::time::timeout(within, running.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(BarrierError::NoLeader),
-        }
+        let deadline = Instant::now() + within;
+        let found = timeout_at(deadline, async {
+            loop {
+                match running.read_index.ask().await {
+                    Some(index) => return index,
+                    // There may be a leader soon.
+                    None => sleep(ASK_AGAIN).await,
+                }
+            }
+        });
+        let index = found.await.map_err(|_| BarrierError::NoLeader)?;
+        let mut applied = self.core.applied.subscribe();
+        let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index));
+        reached.await.map_err(|_| BarrierError::Behind)?.map_err(|_| BarrierError::Behind)?;
+        Ok(())
     }
 
-    pub(super) async fn hand_over(&self, to: NodeId, _within: Duration) -> Result<(), TransferError> {
-        match self.known_leader() {
-            Some(leader) if leader == to => Ok(()),
-            Some(_) => Err(TransferError::NotAVoter(to)),
-            None => Err(TransferError::NotLeader),
-        }
+    pub(super) async fn hand_over(&self, to: NodeId, within: Duration) -> Result<(), TransferError> {
+        let running = self.running.get().ok_or(TransferError::NotLeader)?;
+        running.hand_over.run(to, within).await
     }
 
     /// A node said hello in this life of it.
@@ -54,29 +65,57 @@ impl Shard {
         *known = incarnation.max(*known);
     }
 
-    /// Hands leadership over to the voter that is furthest, if this node leads. Returns whether it leads no more.
-    pub(crate) async fn hand_over_to_any(&self, within: Duration) -> bool {
-        let status = self.replica_status();
-        if status.role != Role::Leader {
-            return true;
+    /// Leads no more: hands leadership over to the voter that is furthest, and does not stand again. Returns whether
+    /// this node leads no more.
+    pub(crate) async fn leave(&self, within: Duration) -> bool {
+        let Some(running) = self.running.get() else { return true };
+        self.core.leadership.leave();
+        running.raft.runtime_config().elect(false);
+        let deadline = Instant::now() + within;
+        for successor in running.hand_over.successors() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.core.leadership.elected_term().is_none() || left.is_zero() {
+                break;
+            }
+            if let Err(error) = running.hand_over.run(successor, left).await {
+                tracing::info!(shard.id = self.id.0, %error, "leadership is not handed over");
+            }
         }
-        let others = status.replicas.iter().filter(|replica| replica.votes && Some(replica.node) != status.leader);
-        match others.max_by_key(|replica| replica.matched) {
-            Some(replica) => self.hand_over(replica.node, within).await.is_ok(),
-            None => false,
-        }
+        self.core.leadership.elected_term().is_none()
+    }
+
+    /// The last entry known to be committed.
+    pub(super) fn committed(&self) -> Option<LogIndex> {
+        let metrics = self.running.get()?.raft.data_metrics();
+        let committed = metrics.borrow_watched().local_committed;
+        committed.map(|committed| LogIndex(committed.index)).max(self.core.applied_index())
+    }
+
+    /// On a leader: how many entries each other replica lacks.
+    pub(super) fn lags(&self) -> Vec<(NodeId, Option<u64>)> {
+        let Some(running) = self.core.leadership.elected_term().and(self.running.get()) else { return Vec::new() };
+        let metrics = running.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let others = membership.nodes().map(|(id, _)| *id).filter(|id| *id != self.core.id);
+        others.map(|id| (node_of(id), running.hand_over.lag(id))).collect()
     }
 
     pub(super) fn replica_status(&self) -> ShardStatus {
         let (role, term) = self.role();
         let membership = self.core.progress.lock().as_ref().map(|progress| progress.membership.clone());
+        let leads = self.core.leadership.elected_term().and(self.running.get());
+        let matched = |id: RaftNodeId| match leads {
+            Some(_) if id == self.core.id => self.core.log.flushed(),
+            Some(running) => running.hand_over.matched(id).map(|matched| LogIndex(matched.index)),
+            None => None,
+        };
         let replicas = membership.iter().flat_map(|membership| {
             let voters: Vec<RaftNodeId> = membership.voter_ids().collect();
             let replica = |id: &RaftNodeId| Replica {
                 node: node_of(*id),
                 incarnation: incarnation_of(*id),
                 votes: voters.contains(id),
-                matched: None,
+                matched: matched(*id),
             };
             membership.nodes().map(|(id, _)| replica(id)).collect::<Vec<_>>()
         });
@@ -85,7 +124,7 @@ impl Shard {
             term,
             leader: self.known_leader(),
             last: self.core.log.last().map(|(_, index, _): (_, LogIndex, _)| index),
-            committed: self.core.applied_index(),
+            committed: self.committed(),
             applied: self.core.applied_index(),
             outcome_hash: self.core.machine.read().state().outcome_hash,
             failure: self.failure(),

@@ -2,7 +2,7 @@
 
 use openraft::ServerState;
 use pointsman_broker::ports::Role;
-use pointsman_model::{LogIndex, LogPosition, ShardId, Term, Timestamp};
+use pointsman_model::{LogIndex, LogPosition, NodeId, ShardId, Term, Timestamp};
 
 use super::Shard;
 use crate::sync_times::SyncTimes;
@@ -20,6 +20,22 @@ pub struct ShardMetrics {
     pub last: Option<LogIndex>,
     /// The last entry that this node has fsynced.
     pub flushed: Option<LogIndex>,
+    /// The node that leads, if one is known.
+    pub leader: Option<NodeId>,
+    /// The last entry known to be committed.
+    pub committed: Option<LogIndex>,
+    /// On a leader: how many entries each other replica lacks, if that is known.
+    pub lags: Vec<(NodeId, Option<u64>)>,
+    /// How often this node was elected since it started.
+    pub elections: u64,
+    /// Bytes of appends sent to followers.
+    pub append_bytes_sent: u64,
+    /// Appends sent to followers.
+    pub appends_sent: u64,
+    /// Bytes of appends received from leaders.
+    pub append_bytes_received: u64,
+    /// Checkpoints taken over from a leader.
+    pub checkpoints_installed: u64,
     /// The last entry applied.
     pub applied: Option<LogIndex>,
     /// The entry a restart would find the state at.
@@ -67,6 +83,14 @@ impl Shard {
             term,
             last: self.core.log.last().map(|(_, index, _)| index),
             flushed: self.core.log.flushed(),
+            leader: self.known_leader(),
+            committed: self.committed(),
+            lags: self.lags(),
+            elections: self.core.leadership.elections(),
+            append_bytes_sent: self.core.traffic.append_bytes_sent.get(),
+            appends_sent: self.core.traffic.appends_sent.get(),
+            append_bytes_received: self.core.traffic.append_bytes_received.get(),
+            checkpoints_installed: self.core.traffic.checkpoints_installed.get(),
             applied: self.core.applied_index(),
             state_flushed: self.core.state.flushed().map(|applied| applied.index),
             outcome_hash,

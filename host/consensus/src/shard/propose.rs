@@ -17,7 +17,7 @@ use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{LogIndex, Term, Timestamp, limits, record};
 use tokio::sync::oneshot;
 
-use super::Raft;
+use super::{Raft, SEGMENT_OVERHEAD_BYTES};
 use crate::core::Core;
 use crate::entry::{Batch, Promise, Ticket};
 use crate::raft_types::Types;
@@ -25,9 +25,6 @@ use crate::reply::Reply;
 
 /// Entries of a shard not yet answered. Far below openraft's channel of 65,536, so that handing one over never waits.
 const INFLIGHT_ENTRIES_MAX: usize = 16_384;
-
-/// Page and frame header, rounded up: what a segment holds beside records.
-const SEGMENT_OVERHEAD_BYTES: u64 = 8 << 10;
 
 type Answer = oneshot::Sender<Result<Committed, ProposeError>>;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod peers;
+mod replication;
 pub(crate) mod timers;
 pub(crate) mod transactions;
 
@@ -54,6 +55,7 @@ fn families(shards: &[ShardMetrics], text: &mut String) {
             let _ = writeln!(text, "{name}{{shard=\"{}\"}} {}", shard.shard, value(shard));
         }
     }
+    replication::write(shards, text);
     let _ = writeln!(text, "# TYPE pointsman_log_sync_seconds histogram");
     let _ = writeln!(text, "# UNIT pointsman_log_sync_seconds seconds");
     let _ = writeln!(text, "# HELP pointsman_log_sync_seconds Syncs of the log's files.");
@@ -79,7 +81,7 @@ fn families(shards: &[ShardMetrics], text: &mut String) {
 #[cfg(test)]
 mod tests {
     use pointsman_consensus::{Role, SyncTimes};
-    use pointsman_model::{LogIndex, LogPosition, ShardId, Term, Timestamp};
+    use pointsman_model::{LogIndex, LogPosition, NodeId, ShardId, Term, Timestamp};
 
     use super::*;
 
@@ -94,6 +96,14 @@ mod tests {
             term: Term(2),
             last: Some(LogIndex(9)),
             flushed: Some(LogIndex(9)),
+            leader: Some(NodeId(3)),
+            committed: Some(LogIndex(8)),
+            lags: vec![(NodeId(1), Some(4)), (NodeId(2), None)],
+            elections: 2,
+            append_bytes_sent: 700,
+            appends_sent: 7,
+            append_bytes_received: 90,
+            checkpoints_installed: 1,
             applied: None,
             state_flushed: None,
             outcome_hash: 0,
@@ -116,6 +126,11 @@ mod tests {
             "pointsman_log_last_index{shard=\"1\"} 9",
             "pointsman_log_retained_bytes{shard=\"1\"} 4000",
             "pointsman_log_released_index{shard=\"1\"} 4",
+            "pointsman_shard_leader{shard=\"1\"} 3",
+            "pointsman_shard_committed_index{shard=\"1\"} 8",
+            "pointsman_replica_lag_entries{shard=\"1\",node=\"1\"} 4",
+            "pointsman_shard_elections_total{shard=\"1\"} 2",
+            "pointsman_append_sent_bytes_total{shard=\"1\"} 700",
             "pointsman_log_sync_seconds_bucket{shard=\"1\",le=\"1e-6\"} 0",
             "pointsman_log_sync_seconds_bucket{shard=\"1\",le=\"2e-6\"} 2",
             "pointsman_log_sync_seconds_bucket{shard=\"1\",le=\"+Inf\"} 3",
