@@ -155,9 +155,10 @@ impl Caretaker {
             self.quiet_since = None;
             return;
         };
-        let fits = self.way.voter(preferred).is_some_and(|voter| {
-            self.way.is_there(voter) && self.way.lag(voter).is_some_and(|lag| lag <= LAG_MAX)
-        });
+        let fits = self
+            .way
+            .voter(preferred)
+            .is_some_and(|voter| self.way.is_there(voter) && self.way.lag(voter).is_some_and(|lag| lag <= LAG_MAX));
         if !fits {
             self.quiet_since = None;
             return;

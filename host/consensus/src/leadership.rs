@@ -5,8 +5,8 @@
 //! quorum's lease does: a leader that hears of no quorum for that long may have a successor. And it pauses while
 //! leadership is handed over, so that nothing new is proposed that the successor would have to wait for.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;

@@ -83,7 +83,9 @@ impl RaftNetworkFactory<Types> for Network {
 /// openraft's word for a failed call. Only where nobody is there to answer does it wait before it tries again.
 fn failed(error: &TransportError) -> RPCError<Types> {
     match error {
-        TransportError::Unreachable(_) | TransportError::Refused { .. } => RPCError::Unreachable(Unreachable::new(error)),
+        TransportError::Unreachable(_) | TransportError::Refused { .. } => {
+            RPCError::Unreachable(Unreachable::new(error))
+        }
         TransportError::Unanswered(_) => RPCError::Network(NetworkError::new(error)),
     }
 }
@@ -125,7 +127,9 @@ impl Client {
         ask: fn(Candidate) -> Ask,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         if !self.network.core.gate.may_vote(request.last_log_id) {
-            return Err(nonsense(&Error::Malformed("log: it may lack what was acknowledged; this node does not stand")));
+            return Err(nonsense(&Error::Malformed(
+                "log: it may lack what was acknowledged; this node does not stand",
+            )));
         }
         let candidate = Candidate {
             vote: WireVote::from(&request.vote),
@@ -133,7 +137,9 @@ impl Client {
             transfer: request.leadership_transfer,
         };
         match self.ask(Lane::Control, ask(candidate), None, option.hard_ttl()).await? {
-            Answer::Voted { vote, granted, last } => Ok(VoteResponse::new(Vote::from(vote), last.map(Into::into), granted)),
+            Answer::Voted { vote, granted, last } => {
+                Ok(VoteResponse::new(Vote::from(vote), last.map(Into::into), granted))
+            }
             _ => Err(nonsense(&Error::Malformed("answer to a candidate"))),
         }
     }
@@ -172,9 +178,7 @@ impl RaftNetworkV2<Types> for Client {
             let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
             let (node, core) = (node_of(self.to), &self.network.core);
             let opened = timeout(OPEN_WITHIN, self.transport()?.append_stream(node, core.shard)).await;
-            let stream = opened
-                .unwrap_or(Err(TransportError::Unanswered(node)))
-                .map_err(|error| failed(&error))?;
+            let stream = opened.unwrap_or(Err(TransportError::Unanswered(node))).map_err(|error| failed(&error))?;
             let session = Session::new(Arc::clone(core), self.to, first, input, stream);
             Ok(stream::unfold(Some(session), |session| async move { session?.next().await }).boxed())
         })

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderRequest, VoteRequest,
+};
 use parking_lot::Mutex;
 use pointsman_broker::ports::BoxFuture;
 use pointsman_model::{NodeId, ShardId};
@@ -17,11 +19,11 @@ use tokio::sync::mpsc;
 use crate::core::Core;
 use crate::entry::Entry;
 use crate::network::append::{self, Received};
-use crate::network::wire::{APPEND, Answer, Ask, Candidate, Envelope, Place};
 use crate::network::wire;
+use crate::network::wire::{APPEND, Answer, Ask, Candidate, Envelope, Place};
 use crate::raft_types::{LogId, RaftNodeId, Types, log_id};
-use crate::shard::{Raft, SEGMENT_OVERHEAD_BYTES};
 use crate::shard::group::node_of;
+use crate::shard::{Raft, SEGMENT_OVERHEAD_BYTES};
 use crate::transport::{Lane, Serve};
 use crate::{Error, Node, Shard, questions, read_index};
 pub(crate) use incoming::Receiver;

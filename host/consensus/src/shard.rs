@@ -18,8 +18,8 @@ use crate::applier::Applier;
 use crate::caretaker::Caretaker;
 use crate::config::{ShardConfig, raft_config, raft_node_id};
 use crate::core::Core;
-use crate::house;
 use crate::hand_over::HandOver;
+use crate::house;
 use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::Network;
@@ -195,8 +195,9 @@ impl Running {
         let (log, applier) = (LogStore::new(Arc::clone(core)), Applier::new(Arc::clone(core)));
         let transport = config.cluster.as_ref().map(|cluster| Arc::clone(&cluster.transport));
         let network = Network::new(Arc::clone(core), transport);
-        let raft =
-            Raft::new(id, raft_config(config.shard)?, network.clone(), log, applier).await.map_err(|error| stopped(&error))?;
+        let raft = Raft::new(id, raft_config(config.shard)?, network.clone(), log, applier)
+            .await
+            .map_err(|error| stopped(&error))?;
         let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
         let mut watchers = JoinSet::new();

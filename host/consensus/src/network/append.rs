@@ -167,3 +167,6 @@ fn payload(entry: &EntryHead, records: Bytes) -> Result<Payload, Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

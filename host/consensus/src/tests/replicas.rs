@@ -1,5 +1,6 @@
 //! Three replicas of one shard in one process, on real disks.
 
+mod change;
 mod mesh;
 
 use std::collections::BTreeMap;
@@ -39,8 +40,7 @@ struct Replicas {
 impl Replicas {
     /// Three replicas, the first of which initialised them.
     fn form() -> Self {
-        let mut replicas =
-            Self { dir: tempfile::tempdir().unwrap(), mesh: Mesh::new(), members: BTreeMap::new() };
+        let mut replicas = Self { dir: tempfile::tempdir().unwrap(), mesh: Mesh::new(), members: BTreeMap::new() };
         for node in nodes().into_keys() {
             replicas.start(node, 0);
         }

@@ -10,7 +10,7 @@ use pointsman_state_machine::outcome::{Blocker, Outcome, Trimmed};
 use super::*;
 
 /// Fills segments: entries of one message of some KiB.
-async fn fill(shard: &Shard, entries: usize) {
+pub(super) async fn fill(shard: &Shard, entries: usize) {
     for n in 0..entries {
         let mut records = Records::default();
         records.publish((n % 2) as u16, Generation(1), "k", &[n as u8; 6 << 10]);
@@ -21,7 +21,7 @@ async fn fill(shard: &Shard, entries: usize) {
 }
 
 /// A trim of both queues to where the segment with that base starts, which gives up those before it.
-fn trim(shard: &Shard, base: LogPosition) -> Records {
+pub(super) fn trim(shard: &Shard, base: LogPosition) -> Records {
     let first = shard.state().segments[&base];
     let steps = [0, 1].map(|queue| {
         let from = shard.state().ends(TOPIC, QueueId(queue)).earliest;
@@ -36,7 +36,7 @@ fn trim(shard: &Shard, base: LogPosition) -> Records {
     records
 }
 
-async fn trimmed(shard: &Shard, records: Records) -> Trimmed {
+pub(super) async fn trimmed(shard: &Shard, records: Records) -> Trimmed {
     match &commit(shard, records).await.outcomes[..] {
         [Outcome::Trimmed(trimmed)] => *trimmed,
         other => panic!("{other:?}"),

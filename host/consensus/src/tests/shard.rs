@@ -246,3 +246,26 @@ pub(super) fn wait_until(done: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn an_entry_that_would_lie_elsewhere_than_on_the_leader_ends_the_shard() {
+    use openraft::entry::RaftEntry as _;
+    use openraft::storage::{IOFlushed, RaftLogStorage as _};
+    use openraft::type_config::TypeConfigExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let shard = Shard::open(config(dir.path())).await.unwrap();
+        commit(&shard, setup()).await;
+        let (term, last) = (shard.leadership().unwrap(), shard.metrics().last.unwrap());
+        let id = crate::raft_types::log_id(term.0, last.0 + 1);
+        let expected = Some(pointsman_model::LogPosition(shard.metrics().end.0 + 8));
+        let entry = crate::entry::Entry { expected, ..crate::entry::Entry::new(id, crate::entry::Payload::Blank) };
+        let mut store = crate::log_store::LogStore::new(std::sync::Arc::clone(&shard.core));
+        let (done, _flushed) = crate::raft_types::Types::oneshot();
+        let error = store.append([entry], IOFlushed::signal(done)).await.unwrap_err();
+        assert!(error.to_string().contains("lies at"), "{error}");
+        assert_eq!((shard.metrics().last, shard.failure().is_some()), (Some(last), true));
+    });
+}

@@ -93,7 +93,9 @@ impl Checkpoints {
     pub fn incoming(&self, index: LogIndex, bytes: u64) -> Result<Incoming> {
         let path = self.dir.join(format!("{:020}.incoming{UNFINISHED}", index.0));
         match self.disk.unlink(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &path)(error));
+            }
             _ => {}
         }
         let file = self.disk.create(&path).map_err(Error::io("create", &path))?;

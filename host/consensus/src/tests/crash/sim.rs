@@ -145,8 +145,7 @@ impl Sim {
                 .map_err(words)?;
         let found = Found { log, vote, state: Arc::clone(&state) as Arc<dyn StateStore>, checkpoints };
         let background = crate::Background::Inline;
-        let config =
-            ShardConfig { dir: DIR.into(), disk: Arc::new(disk.clone()), background, ..config("/".as_ref()) };
+        let config = ShardConfig { dir: DIR.into(), disk: Arc::new(disk.clone()), background, ..config("/".as_ref()) };
         let (core, _) = assemble(found, &config, owner, &report).map_err(|error| error.to_string())?;
         let term = core.vote.lock().load().map_or(0, |vote| vote.term.0) + 1;
         let clock = FakeClock::new(Timestamp(1_000_000));

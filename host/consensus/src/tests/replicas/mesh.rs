@@ -40,7 +40,11 @@ impl Mesh {
     /// Frames from one to the other are lost, or come through again.
     pub(in crate::tests) fn cut(&self, from: NodeId, to: NodeId, cut: bool) {
         let mut links = self.cut.lock();
-        if cut { links.insert((from, to)) } else { links.remove(&(from, to)) };
+        if cut {
+            links.insert((from, to))
+        } else {
+            links.remove(&(from, to))
+        };
         self.changed.send_replace(());
     }
 
