@@ -104,6 +104,10 @@ impl Sender {
             }
             sequence = sequence.wrapping_add(1);
         }
+        if sequence == 0 {
+            // The other side has never heard of it.
+            return;
+        }
         self.session.caller.outbox.push(Outgoing::bare(Head::new(Kind::AppendEnd, self.session.number)));
         std::future::pending().await
     }

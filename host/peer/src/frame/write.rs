@@ -147,6 +147,10 @@ impl Unwritten {
     /// Everything in it as one piece.
     pub(crate) fn concat(&self) -> Vec<u8> {
         assert!(self.arena.is_empty(), "to be sealed first");
-        self.slices.iter().flat_map(|slice| slice.iter().copied()).collect()
+        let mut bytes = Vec::new();
+        for slice in &self.slices {
+            bytes.extend_from_slice(slice);
+        }
+        bytes
     }
 }

@@ -65,7 +65,9 @@ async fn a_stream_ends_when_either_side_drops_it() {
     requests.closed().await;
     until("it is no longer served", || streams(&two) == 0).await;
     // Without a request there is nothing at the other side, and nothing stays here.
-    drop(one.peers.append_stream(NodeId(2), SHARD).await.unwrap());
+    let (requests, mut answers) = one.peers.append_stream(NodeId(2), SHARD).await.unwrap();
+    drop(requests);
+    assert_eq!(answers.recv().await, None);
     // The connection ends.
     let (requests, mut answers) = one.peers.append_stream(NodeId(2), SHARD).await.unwrap();
     requests.send(vec![Bytes::from_static(b"wait")]).await.unwrap();
