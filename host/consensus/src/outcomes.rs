@@ -17,7 +17,11 @@ const REMEMBERED_MAX: usize = 64;
 
 /// What this replica came to.
 #[derive(Debug, Default)]
-pub(crate) struct Outcomes(Mutex<VecDeque<(u64, u64)>>);
+pub(crate) struct Outcomes {
+    known: Mutex<VecDeque<(u64, u64)>>,
+    #[cfg(test)]
+    pub(crate) bent: tests::Bent,
+}
 
 /// What the comparison says of this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +48,12 @@ pub(crate) enum Verdict {
 impl Outcomes {
     /// An entry was applied, and the running hash is now `hash`.
     pub(crate) fn applied(&self, index: LogIndex, hash: u64) {
+        #[cfg(test)]
+        let (index, hash) = self.bent.bend(index, hash);
         if !index.0.is_multiple_of(EVERY) {
             return;
         }
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         known.push_back((index.0, hash));
         if known.len() > REMEMBERED_MAX {
             known.pop_front();
@@ -56,7 +62,7 @@ impl Outcomes {
 
     /// Index and hash of what is remembered, ascending.
     pub(crate) fn known(&self) -> Vec<(u64, u64)> {
-        self.0.lock().iter().copied().collect()
+        self.known.lock().iter().copied().collect()
     }
 }
 
@@ -91,8 +97,24 @@ pub(crate) fn judge(mine: &[(u64, u64)], others: &BTreeMap<RaftNodeId, Vec<(u64,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
     use super::*;
+
+    /// A seam: `apply` that comes to something else on one node, and entries that count more than once.
+    #[derive(Debug, Default)]
+    pub(crate) struct Bent {
+        pub(crate) often: AtomicBool,
+        pub(crate) wrong: AtomicU64,
+    }
+
+    impl Bent {
+        pub(super) fn bend(&self, index: LogIndex, hash: u64) -> (LogIndex, u64) {
+            let times = if self.often.load(Ordering::Relaxed) { EVERY / 16 } else { 1 };
+            (LogIndex(index.0 * times), hash ^ self.wrong.load(Ordering::Relaxed))
+        }
+    }
 
     fn judged(mine: &[(u64, u64)], others: &[&[(u64, u64)]], voters: usize) -> Verdict {
         let others = others.iter().zip(1..).map(|(known, id)| (id << 32, known.to_vec())).collect();

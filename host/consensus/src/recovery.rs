@@ -4,6 +4,7 @@
 //! the log, or of an entry the log does not have, would make openraft purge the log; it is deleted and comes again
 //! from the base checkpoint and the log, before openraft sees any of it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pointsman_model::{LogIndex, Term, Timestamp};
@@ -45,6 +46,44 @@ pub struct Recovery {
 /// # Errors
 /// I/O; files that are damaged beyond what recovery may repair, foreign, or newer than this release.
 pub(crate) fn recover(config: &ShardConfig) -> Result<(Arc<Core>, Recovery), Error> {
+    match recover_once(config) {
+        Err(error @ Error::StateLost { .. }) if config.cluster.is_some() => {
+            tracing::error!(shard.id = config.shard.0, %error, "this replica starts over: everything comes from the others");
+            start_over(config)?;
+            recover_once(config)
+        }
+        recovered => recovered,
+    }
+}
+
+/// Removes everything but the vote: the others have a checkpoint and what comes after it.
+///
+/// # Errors
+/// I/O. It may be tried again.
+fn start_over(config: &ShardConfig) -> Result<(), Error> {
+    let (disk, dir) = (&*config.disk, &config.dir);
+    StateTree::destroy(&dir.join("state"))?;
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Directory { operation: "clear", path, source }
+    };
+    for part in ["checkpoint", "sidecar", "log"] {
+        let part = dir.join(part);
+        // Segments from the newest on: what is left is the start of a log.
+        for name in disk.list(&part).map_err(failed(&part))?.iter().rev() {
+            let path = part.join(name);
+            disk.unlink(&path).map_err(failed(&path))?;
+            disk.sync_dir(&part).map_err(failed(&part))?;
+        }
+    }
+    let base = dir.join("base");
+    if disk.info(&base).is_ok() {
+        disk.unlink(&base).map_err(failed(&base))?;
+    }
+    disk.sync_dir(dir).map_err(failed(dir))
+}
+
+fn recover_once(config: &ShardConfig) -> Result<(Arc<Core>, Recovery), Error> {
     let (disk, dir) = (&config.disk, &config.dir);
     let io = |operation: &'static str| move |source| Error::Directory { operation, path: dir.clone(), source };
     disk.create_dir(dir).map_err(io("create"))?;
@@ -61,6 +100,12 @@ pub(crate) fn recover(config: &ShardConfig) -> Result<(Arc<Core>, Recovery), Err
     };
     let (log, report) = CommitLog::open(Arc::clone(disk), log_config)?;
     let checkpoints = Checkpoints::open(Arc::clone(disk), owner, &dir.join("checkpoint"))?;
+    if config.cluster.is_some() && report.damages.is_empty() {
+        // A checkpoint past the end of the log is a way round entries that the others still have, and that this replica
+        // would never get again. If they have not, their checkpoint comes again.
+        let end = log.flushed();
+        checkpoints.retain(|index| Some(index) <= end)?;
+    }
     let (state, state_rebuilt) = open_state(config, &log)?;
     let found = Found { log, vote, state, checkpoints };
     let (core, mut recovery) = assemble(found, config, owner, &report)?;

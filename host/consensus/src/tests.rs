@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 mod crash;
 mod faults;
+mod harm;
 mod repair;
 mod replicas;
 mod retention;

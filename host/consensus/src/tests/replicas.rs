@@ -25,21 +25,21 @@ fn nodes() -> BTreeMap<NodeId, String> {
 }
 
 /// A replica: its runtime dies with it, as a process would.
-struct Member {
-    runtime: Option<Runtime>,
-    shard: Arc<Shard>,
+pub(super) struct Member {
+    pub(super) runtime: Option<Runtime>,
+    pub(super) shard: Arc<Shard>,
 }
 
 /// Replicas by node.
-struct Replicas {
-    dir: TempDir,
-    mesh: Arc<Mesh>,
-    members: BTreeMap<NodeId, Member>,
+pub(super) struct Replicas {
+    pub(super) dir: TempDir,
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) members: BTreeMap<NodeId, Member>,
 }
 
 impl Replicas {
     /// Three replicas, the first of which initialised them.
-    fn form() -> Self {
+    pub(super) fn form() -> Self {
         let mut replicas = Self { dir: tempfile::tempdir().unwrap(), mesh: Mesh::new(), members: BTreeMap::new() };
         for node in nodes().into_keys() {
             replicas.start(node, 0);
@@ -49,11 +49,11 @@ impl Replicas {
         replicas
     }
 
-    fn path(&self, node: NodeId, incarnation: u32) -> PathBuf {
+    pub(super) fn path(&self, node: NodeId, incarnation: u32) -> PathBuf {
         self.dir.path().join(format!("{node}-{incarnation}"))
     }
 
-    fn start(&mut self, node: NodeId, incarnation: u32) {
+    pub(super) fn start(&mut self, node: NodeId, incarnation: u32) {
         let path = self.path(node, incarnation);
         std::fs::create_dir_all(&path).unwrap();
         let transport = Arc::new(Side { mesh: Arc::clone(&self.mesh), node });
@@ -69,19 +69,19 @@ impl Replicas {
     }
 
     /// Ends a replica as it is, without a flush.
-    fn kill(&mut self, node: NodeId) {
+    pub(super) fn kill(&mut self, node: NodeId) {
         self.mesh.leave(node);
         let mut member = self.members.remove(&node).unwrap();
         drop(member.shard);
         member.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(5));
     }
 
-    fn shard(&self, node: NodeId) -> &Arc<Shard> {
+    pub(super) fn shard(&self, node: NodeId) -> &Arc<Shard> {
         &self.members[&node].shard
     }
 
     /// The one that may propose, once there is one.
-    fn leader(&self) -> NodeId {
+    pub(super) fn leader(&self) -> NodeId {
         let mut found = None;
         wait_for("a leader", || {
             found = self.members.iter().find(|(_, member)| member.shard.leadership().is_some()).map(|(node, _)| *node);
@@ -90,18 +90,18 @@ impl Replicas {
         found.unwrap()
     }
 
-    fn follower(&self) -> NodeId {
+    pub(super) fn follower(&self) -> NodeId {
         let leader = self.leader();
         *self.members.keys().find(|node| **node != leader).unwrap()
     }
 
-    fn run<T>(&self, node: NodeId, work: impl AsyncFnOnce(&Arc<Shard>) -> T) -> T {
+    pub(super) fn run<T>(&self, node: NodeId, work: impl AsyncFnOnce(&Arc<Shard>) -> T) -> T {
         let member = &self.members[&node];
         member.runtime.as_ref().unwrap().block_on(work(&member.shard))
     }
 
     /// Proposes at whoever leads until it is told that the entry is committed.
-    fn commit(&self, records: impl Fn() -> Records) -> Committed {
+    pub(super) fn commit(&self, records: impl Fn() -> Records) -> Committed {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let leader = self.leader();
@@ -118,13 +118,13 @@ impl Replicas {
         }
     }
 
-    fn publish(&self, first: u64, count: u64) {
+    pub(super) fn publish(&self, first: u64, count: u64) {
         let leader = self.leader();
         self.run(leader, async |shard| publish(shard, first, count).await);
     }
 
     /// Waits until all have applied the same, and compares everything that must be equal.
-    fn converge(&self, count: u64) {
+    pub(super) fn converge(&self, count: u64) {
         let applied = |shard: &Arc<Shard>| (shard.metrics().applied, shard.metrics().last);
         let leader = self.leader();
         wait_for("the same log everywhere", || {
@@ -149,7 +149,7 @@ impl Drop for Replicas {
 }
 
 #[track_caller]
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "{what} did not come");

@@ -139,7 +139,7 @@ pub(crate) fn survey(disk: &dyn Disk, config: &LogConfig) -> Result<Survey, Erro
         }
     }
     // What is left has no good segment behind it: the log ended in there.
-    if let Some((base, file, reason)) = bad.first().cloned() {
+    if let (Some((_, file, reason)), Some((base, ..))) = (bad.first().cloned(), bad.last().cloned()) {
         take_bad(&mut bad, |_| true, &mut stray);
         out.gaps.retain(|gap| !matches!(gap.end, GapEnd::Log { .. }));
         out.gaps.push(here.gap(&file, reason, GapEnd::Log { durable: base }, &mut stray));
