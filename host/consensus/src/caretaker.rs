@@ -19,8 +19,8 @@ use crate::shard::group::{incarnation_of, node_of};
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A learner that lacks no more entries than these may vote.
-const LAG_MAX: u64 = 16;
+/// A replica that lacks no more committed entries than these may vote, or lead.
+const LAG_MAX: u64 = 256;
 /// A shard goes to its preferred leader once nothing spoke against it for this long.
 const QUIET: Duration = Duration::from_secs(5);
 /// How long a hand-over may take.
@@ -123,7 +123,7 @@ impl Caretaker {
             return;
         }
         let seen = self.way.core.seen.lock().clone();
-        let is_caught_up = |id| self.way.is_there(id) && self.way.lag(id).is_some_and(|lag| lag <= LAG_MAX);
+        let is_caught_up = |id| self.way.is_there(id) && self.way.behind(id).is_some_and(|lag| lag <= LAG_MAX);
         match next_step(effective.membership(), &seen, &self.cluster.nodes, is_caught_up) {
             Some(step) => {
                 self.quiet_since = None;
@@ -158,7 +158,7 @@ impl Caretaker {
         let fits = self
             .way
             .voter(preferred)
-            .is_some_and(|voter| self.way.is_there(voter) && self.way.lag(voter).is_some_and(|lag| lag <= LAG_MAX));
+            .is_some_and(|voter| self.way.is_there(voter) && self.way.behind(voter).is_some_and(|lag| lag <= LAG_MAX));
         if !fits {
             self.quiet_since = None;
             return;

@@ -67,6 +67,12 @@ impl HandOver {
         heard.is_some_and(|heard| Types::now() < *heard + HEARD_WITHIN)
     }
 
+    /// How many committed entries a follower lacks; `None` if that is not known.
+    pub(crate) fn behind(&self, follower: RaftNodeId) -> Option<u64> {
+        let committed = self.raft.data_metrics().borrow_watched().cluster_committed?.index;
+        Some(committed.saturating_sub(self.matched(follower)?.index))
+    }
+
     /// How many entries a follower lacks; `None` if that is not known.
     pub(crate) fn lag(&self, follower: RaftNodeId) -> Option<u64> {
         let last = self.raft.data_metrics().borrow_watched().last_log?.index;

@@ -157,9 +157,12 @@ fn payload(entry: &EntryHead, records: Bytes) -> Result<Payload, Error> {
         FrameKind::Blank => Err(malformed()),
         FrameKind::Membership => membership::decode_record(&records).map(Payload::Membership),
         FrameKind::Batch => {
-            let count = record::ranges(&records).take_while(Result::is_ok).count();
-            let whole = record::records_crc(&records) == Ok(entry.records_crc) && count == entry.count as usize;
-            if !whole || count > limits::ENTRY_RECORDS_MAX {
+            let (mut count, mut crc) = (0, 0);
+            for range in record::ranges(&records) {
+                crc = record::records_crc_append(crc, &records[range.map_err(|_| malformed())?]);
+                count += 1;
+            }
+            if crc != entry.records_crc || count != entry.count || count as usize > limits::ENTRY_RECORDS_MAX {
                 return Err(malformed());
             }
             let (stamp, count, records_crc) = (Timestamp(entry.stamp), entry.count, entry.records_crc);

@@ -1,7 +1,8 @@
 //! One stream of appends to one follower: requests go out ahead of the answers of those before.
 //!
 //! No more is taken from openraft than the window holds. What is proposed meanwhile waits in the log, and the next
-//! request takes all of it at once; so requests grow under load and there is nothing to merge. A follower that answers
+//! request takes all of it at once; so requests grow under load and there is nothing to merge. A commit index alone waits
+//! for [`LINGER`]: an entry is likely to take it along. A follower that answers
 //! nothing for [`STALL`] ends the stream: openraft has no timeout of its own here, and a half-open connection would hold
 //! the follower's progress for ever.
 
@@ -32,6 +33,9 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// How long the oldest request may wait for its answer: longer than any sync that is worth waiting for.
 const STALL: Duration = Duration::from_secs(5);
 
+/// How long a commit index waits for an entry to go with.
+const LINGER: Duration = Duration::from_millis(1);
+
 type Item = Result<StreamAppendResult<Types>, RPCError<Types>>;
 
 /// What a session waits for.
@@ -42,6 +46,8 @@ enum Event {
     Request(Option<AppendEntriesRequest<Types>>),
     /// Whether the way takes what it did not take before; if not, it is closed.
     Room(bool),
+    /// A commit index waited long enough.
+    Lingered,
     /// The oldest request may be too old.
     Alarm,
 }
@@ -55,6 +61,10 @@ pub(super) struct Session<S> {
     stream: AppendStream,
     /// The next request, until it is encoded and the way takes it.
     next: Option<Vec<Bytes>>,
+    /// A request without entries, which one with entries makes needless.
+    held: Option<AppendEntriesRequest<Types>>,
+    /// Wakes when it waited long enough.
+    linger: Pin<Box<Sleep>>,
     /// When each request without an answer left, and its bytes.
     sent: VecDeque<(Instant, usize)>,
     sent_bytes: usize,
@@ -79,6 +89,8 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
             input_open: true,
             stream,
             next: None,
+            held: None,
+            linger: Box::pin(sleep_until(Instant::now())),
             sent: VecDeque::with_capacity(WINDOW_REQUESTS),
             sent_bytes: 0,
             alarm: Box::pin(sleep_until(Instant::now() + STALL)),
@@ -95,17 +107,19 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
                 return Some((Err(nonsense(&error)), None));
             }
             self.push();
-            if !self.input_open && self.next.is_none() && self.sent.is_empty() {
+            if !self.input_open && self.next.is_none() && self.held.is_none() && self.sent.is_empty() {
                 return None;
             }
             let has_room = self.sent.len() < WINDOW_REQUESTS && self.sent_bytes < WINDOW_BYTES;
             let takes = self.input_open && self.next.is_none() && has_room;
             let (requests, full) = (&self.stream.requests, self.next.is_some());
+            let lingers = self.held.is_some() && self.next.is_none();
             let event = tokio::select! {
                 biased;
                 answer = self.stream.answers.recv() => Event::Answer(answer),
                 request = self.input.next(), if takes => Event::Request(request),
                 has_room = async { requests.reserve().await.is_ok() }, if full => Event::Room(has_room),
+                () = &mut self.linger, if lingers => Event::Lingered,
                 () = &mut self.alarm => Event::Alarm,
             };
             match event {
@@ -114,7 +128,21 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
                     let goes_on = matches!(item, Ok(Ok(_)));
                     return Some((item, goes_on.then_some(self)));
                 }
-                Event::Request(Some(request)) => self.take(request),
+                Event::Request(Some(request)) if request.entries.is_empty() => {
+                    if self.held.replace(request).is_none() {
+                        self.linger.as_mut().reset(Instant::now() + LINGER);
+                    }
+                }
+                Event::Request(Some(request)) => {
+                    // It carries the newest commit index, too.
+                    self.held = None;
+                    self.take(request);
+                }
+                Event::Lingered => {
+                    if let Some(request) = self.held.take() {
+                        self.take(request);
+                    }
+                }
                 Event::Request(None) => self.input_open = false,
                 Event::Room(true) => {}
                 Event::Room(false) => return Some((Err(self.lost()), None)),
