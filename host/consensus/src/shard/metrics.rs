@@ -58,8 +58,12 @@ pub struct ShardMetrics {
     pub trimmed_at: Timestamp,
     /// Checkpoints written since the start.
     pub checkpoints: u64,
-    /// Places of the log that could not be verified.
+    /// Places of the log that could not be verified and are not repaired.
     pub damages: usize,
+    /// Segments that were found damaged while the shard ran, and repaired.
+    pub segments_repaired: u64,
+    /// Whether this node may vote: not while its log may lack what it acknowledged.
+    pub may_vote: bool,
     /// Why the shard takes no writes here.
     pub failure: Option<String>,
     /// Syncs of the log's files, those of a segment not yet in use included.
@@ -71,6 +75,7 @@ impl Shard {
     #[must_use]
     pub fn metrics(&self) -> ShardMetrics {
         let segments = self.core.log.segments();
+        let (damages, segments_repaired) = self.core.doubts.counts();
         let (role, term) = self.role();
         let (outcome_hash, released) = {
             let machine = self.core.machine.read();
@@ -102,7 +107,9 @@ impl Shard {
             checkpoints: self.core.boundary.made(),
             segments: segments.len(),
             segments_sealed: segments.iter().filter(|segment| segment.sealed).count(),
-            damages: self.recovery.damages.len(),
+            damages: self.core.log.damages().len() + damages,
+            segments_repaired,
+            may_vote: self.core.gate.reason().is_none(),
             failure: self.failure(),
             syncs: self.disk.as_ref().map(|disk| disk.times()).unwrap_or_default(),
         }

@@ -32,7 +32,7 @@ pub(crate) fn write(node: &Node, text: &mut String) {
 
 fn families(shards: &[ShardMetrics], text: &mut String) {
     let index = |index: Option<pointsman_model::LogIndex>| index.map_or(0, |index| index.0);
-    let gauges: [Gauge<'_>; 14] = [
+    let gauges: [Gauge<'_>; 16] = [
         ("pointsman_shard_leads", "Whether this node leads the shard.", &|s| u64::from(s.role.as_str() == "leader")),
         ("pointsman_shard_term", "Current Raft term.", &|s| s.term.0),
         ("pointsman_log_last_index", "Last entry of the log.", &|s| index(s.last)),
@@ -47,6 +47,8 @@ fn families(shards: &[ShardMetrics], text: &mut String) {
         ("pointsman_checkpoints_made", "Checkpoints written since the start.", &|s| s.checkpoints),
         ("pointsman_log_segments", "Segments of the log.", &|s| s.segments as u64),
         ("pointsman_log_damages", "Places of the log that could not be verified.", &|s| s.damages as u64),
+        ("pointsman_log_segments_repaired", "Segments repaired while in use.", &|s| s.segments_repaired),
+        ("pointsman_shard_may_vote", "Whether this node may vote in the shard.", &|s| u64::from(s.may_vote)),
     ];
     // Writing to a `String` does not fail.
     for (name, help, value) in gauges {
@@ -116,6 +118,8 @@ mod tests {
             segments: 1,
             segments_sealed: 0,
             damages: 0,
+            segments_repaired: 2,
+            may_vote: true,
             failure: None,
             syncs,
         };
@@ -124,6 +128,8 @@ mod tests {
         for line in [
             "pointsman_shard_leads{shard=\"1\"} 1",
             "pointsman_log_last_index{shard=\"1\"} 9",
+            "pointsman_log_segments_repaired{shard=\"1\"} 2",
+            "pointsman_shard_may_vote{shard=\"1\"} 1",
             "pointsman_log_retained_bytes{shard=\"1\"} 4000",
             "pointsman_log_released_index{shard=\"1\"} 4",
             "pointsman_shard_leader{shard=\"1\"} 3",
