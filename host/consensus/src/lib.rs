@@ -2,18 +2,24 @@
 //!
 //! # How it works
 //!
-//! A [`Shard`] is opened from its directory: [`Recovery`] brings log, state and sidecars to agree, openraft is started on
-//! them, and the call returns when this node leads and everything committed is applied. Then
+//! A [`Shard`] is opened from its directory: [`Recovery`] brings log, state and sidecars to agree, and openraft is started
+//! on them. On a node alone the call returns when this node leads and everything committed is applied. Then
 //!
 //! ```text
 //! propose ─ stamp ─► openraft ─► log_store ─► CommitLog ─ fdatasync ─► openraft ─► applier ─► outcome
+//!                        │                                                ▲
+//!                        └─► network ─► Transport ─► serve ─► openraft ───┘   on each follower the same, without the stamp
 //! ```
 //!
 //! | module | holds |
 //! |---|---|
 //! | `shard` | [`Shard`]: opening, proposing (`propose`), the broker's port (`port`) |
 //! | `node` | [`Node`]: the shards of one data directory |
-//! | `serve` | what other nodes ask of this one |
+//! | `network` | openraft's network over a [`transport`]: streams of appends, votes, checkpoints in pieces; their bytes |
+//! | `serve` | the other end of it |
+//! | `read_index` | how fresh a read must be, asked of the leader for all who wait |
+//! | `hand_over` | leadership goes to another voter |
+//! | `caretaker` | what a leader looks after: members, replaced nodes, who should lead |
 //! | `log_store` | the CommitLog as openraft's log storage |
 //! | `applier` | the state machine as openraft drives it |
 //! | `snapshot` | checkpoints as openraft's snapshots |
@@ -30,7 +36,7 @@
 //! | `vote_gate` | whether this node may vote after it cut its tail |
 //! | [`transport`] | the way to other nodes, as a port |
 //! | `core` | what these parts share |
-//! | `entry` `membership` `progress` `reply` `raft_types` `network` `config` | what openraft's generics stand for |
+//! | `entry` `membership` `progress` `reply` `raft_types` `config` `runtime` | what openraft's generics stand for |
 //!
 //! # Invariants
 //!
@@ -39,6 +45,8 @@
 //! * Derived state never outruns the fsynced log: the state store asks [`pointsman_storage::log::CommitLog::flushed`]
 //!   before each flush, a checkpoint waits for it, and state found ahead of the log is deleted before openraft starts.
 //! * Entries are applied in order, each once. openraft alone never purges.
+//! * A follower writes the bytes it was sent, to the position the leader has them at, or stops.
+//! * A leader proposes and confirms reads only while a quorum that answered it lately cannot have elected another.
 //!
 //! # What it is not
 //!
