@@ -5,6 +5,7 @@
 //! so what is printed is what a box with that many cores does in all. Every figure is the median of `--runs` runs.
 
 mod baseline;
+mod cluster;
 mod connection;
 mod dedup;
 mod figures;
@@ -72,6 +73,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     baseline::measure(scratch.path(), options, &mut table)?;
     runtime.block_on(async {
         load::measure(root, scratch.path(), options, &mut table).await?;
+        cluster::measure(root, scratch.path(), options, &mut table).await?;
         lease::measure(root, scratch.path(), options, &mut table).await?;
         dedup::measure(root, scratch.path(), options, &mut table).await?;
         ordering::measure(root, scratch.path(), options, &mut table).await?;

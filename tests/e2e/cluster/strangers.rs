@@ -147,10 +147,10 @@ fn publish_beside(cluster: &Cluster, stranger: u32) {
 fn a_peer_port_that_others_can_reach_needs_tls() {
     let scratch = tempfile::tempdir().expect("temporary directory");
     let data = scratch.path().join("data").display().to_string();
-    let (mine, peer, other) = (free_port(), free_port(), free_port());
+    let (mine, peer) = (free_port(), free_port());
     let port = peer.rsplit(':').next().expect("a port");
     let anywhere = format!("0.0.0.0:{port}");
-    let peers = format!("1={peer}/{mine},2={other}/{other},3={other}/{other}");
+    let peers = format!("1={peer}/{mine},2={}/{},3={}/{}", free_port(), free_port(), free_port(), free_port());
     for (node, peers, word) in [
         ("1", peers.as_str(), "TLS"),
         ("4", peers.as_str(), "node-id"),

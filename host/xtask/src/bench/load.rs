@@ -11,8 +11,10 @@ use super::server::Server;
 const BODY_BYTES: usize = 1 << 10;
 /// Messages of a batch.
 pub(crate) const BATCH_MESSAGES: usize = 100;
-const SINGLE_CONNECTIONS: usize = 64;
-const BATCH_CONNECTIONS: usize = 8;
+/// Connections of single publishes.
+pub(crate) const SINGLE_CONNECTIONS: usize = 64;
+/// Connections of batches.
+pub(crate) const BATCH_CONNECTIONS: usize = 8;
 /// Stands for a key in a request.
 const KEY: &[u8; 16] = b"0000-00000000000";
 /// What a body of configuration is.
@@ -21,12 +23,7 @@ pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 /// All closed-loop figures, each against a fresh server.
 pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, table: &mut Table) -> Result<(), String> {
     let text = body_text();
-    let single = request(
-        "POST",
-        "/v1/tenants/default/topics/bench/messages",
-        &[("Content-Type", "text/plain"), ("Pm-Tag", "push"), ("Pm-Prop-repository", "octo/hello")],
-        text.as_bytes(),
-    );
+    let single = single(&text);
     let plain = "single publish, 64 connections, no selector";
     let selected = "single publish, 64 connections, custom selector";
     let once = "single publish, 64 connections, idempotency keys";
@@ -55,7 +52,8 @@ pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, tabl
             let data = scratch.join(format!("load-{run}"));
             let server = Server::start(root, &data, options).await?;
             topic(&server, selector).await?;
-            runs.push(closed_loop(&server.address, &request, connections, messages, options.length()).await?);
+            let nodes = std::slice::from_ref(&server.address);
+            runs.push(closed_loop(nodes, &request, connections, messages, options.length()).await?);
             memory = server.memory_mib();
             drop(server);
             std::fs::remove_dir_all(&data).map_err(|e| e.to_string())?;
@@ -77,8 +75,9 @@ pub(crate) async fn topic(server: &Server, selector: bool) -> Result<(), String>
     Ok(())
 }
 
-async fn closed_loop(
-    address: &str,
+/// So many connections, dealt to the nodes, each with one call under way.
+pub(crate) async fn closed_loop(
+    nodes: &[String],
     request: &[u8],
     connections: usize,
     messages: usize,
@@ -87,7 +86,7 @@ async fn closed_loop(
     let start = Instant::now();
     let mut tasks = Vec::new();
     for of in 0..connections {
-        let mut connection = Connection::open(address).await?;
+        let mut connection = Connection::open(&nodes[of % nodes.len()]).await?;
         let mut request = request.to_vec();
         let key = find(&request, KEY);
         tasks.push(tokio::spawn(async move {
@@ -121,6 +120,12 @@ fn keyed(request: &[u8]) -> Vec<u8> {
 /// A body of 1 KiB.
 pub(crate) fn body_text() -> String {
     "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(BODY_BYTES).collect()
+}
+
+/// The publish of one message.
+pub(crate) fn single(text: &str) -> Vec<u8> {
+    let headers = [("Content-Type", "text/plain"), ("Pm-Tag", "push"), ("Pm-Prop-repository", "octo/hello")];
+    request("POST", "/v1/tenants/default/topics/bench/messages", &headers, text.as_bytes())
 }
 
 /// The publish of a batch as frames.

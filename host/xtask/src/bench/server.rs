@@ -19,29 +19,53 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a free port and waits until it is ready.
     pub(crate) async fn start(root: &Path, data: &Path, options: &Options) -> Result<Self, String> {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?.port();
-        let address = format!("127.0.0.1:{port}");
+        let server = Self::spawn(root, data, options, free_address()?, &[])?;
+        server.ready().await?;
+        Ok(server)
+    }
+
+    /// Starts one with more arguments, and does not wait.
+    pub(crate) fn spawn(
+        root: &Path,
+        data: &Path,
+        options: &Options,
+        address: String,
+        more: &[&str],
+    ) -> Result<Self, String> {
         let binary = binary(root, options);
         let mut command = Command::new(&binary);
-        command.args(["serve", "--listen", &address, "--data-dir"]).arg(data);
+        command.args(["serve", "--listen", &address, "--data-dir"]).arg(data).args(more);
         for set in &options.set {
             command.args(["--set", set]);
         }
         let child = command.stderr(Stdio::null()).spawn().map_err(|e| format!("{}: {e}", binary.display()))?;
-        let server = Self { child, address, binary };
+        Ok(Self { child, address, binary })
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
         let start = Instant::now();
         let ready = request("GET", "/health/ready", &[], b"");
         loop {
-            if let Ok(mut connection) = Connection::open(&server.address).await
+            if let Ok(mut connection) = Connection::open(&self.address).await
                 && connection.call(&ready).await.is_ok_and(|answer| answer.status == 200)
             {
-                return Ok(server);
+                return Ok(());
             }
             if start.elapsed() > Duration::from_secs(20) {
                 return Err("the server did not become ready in 20 s".into());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Processor time that its threads have taken so far, in the system's and in their own code.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split_whitespace();
+        // Fields 14 and 15 of proc(5), in ticks of a hundredth of a second on every Linux that we know.
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Uploads one of the binary's example components as version 1.0.0.
@@ -62,6 +86,12 @@ impl Server {
         };
         (field("VmRSS:").unwrap_or_default(), field("VmHWM:").unwrap_or_default())
     }
+}
+
+/// An address that was free a moment ago.
+pub(crate) fn free_address() -> Result<String, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    Ok(listener.local_addr().map_err(|e| e.to_string())?.to_string())
 }
 
 /// The binary that is measured.
