@@ -16,6 +16,7 @@ use crate::judging::Bench;
 use crate::nodes::Others;
 use crate::ports::{Judges, Outside, Shard};
 use crate::quota::Meters;
+use crate::retention::{Retention, RetentionStats};
 use crate::schedules;
 use crate::shard::{DeliveryStats, ShardParts, ShardRuntime};
 use crate::signing::Keys;
@@ -128,6 +129,7 @@ impl Broker {
                 keys: Arc::clone(&keys),
                 watch: Arc::default(),
                 timers: Arc::default(),
+                retention: Arc::new(Retention::new(config.retention_ms_max)),
                 ended: Arc::default(),
                 checks: Arc::new(Checks::new(Arc::clone(&outside))),
                 tasks: tasks.clone(),
@@ -209,6 +211,25 @@ impl Broker {
     #[must_use]
     pub fn timer_stats(&self) -> Vec<TimerStats> {
         self.inner.data.iter().map(|shard| shard.parts.timers.stats(&*shard.port)).collect()
+    }
+
+    /// What retention did on this node.
+    #[must_use]
+    pub fn retention_stats(&self) -> Vec<RetentionStats> {
+        self.shards().map(|shard| shard.parts.retention.stats(&*shard.port)).collect()
+    }
+
+    /// Looks once for what retention takes, in every data shard; in production a task does. True if there is more.
+    ///
+    /// # Errors
+    /// What the shard says.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn retain_now(&self) -> Result<bool, Error> {
+        let mut more = false;
+        for shard in &self.inner.data {
+            more |= shard.parts.retention.look(&shard.parts).await?;
+        }
+        Ok(more)
     }
 
     /// What became of attempts that ended badly on this node.

@@ -15,6 +15,7 @@ use crate::judging::Bench;
 use crate::lease::GroupRuntime;
 use crate::ports::Shard;
 use crate::publish::TopicRuntime;
+use crate::retention::Retention;
 use crate::signing::Keys;
 use crate::timers::Timers;
 use crate::transact::Checks;
@@ -29,6 +30,7 @@ pub(crate) struct ShardParts {
     pub(crate) keys: Arc<Keys>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) timers: Arc<Timers>,
+    pub(crate) retention: Arc<Retention>,
     /// Attempts that ended badly, counted.
     pub(crate) ended: Arc<EndedCounts>,
     pub(crate) checks: Arc<Checks>,
@@ -71,6 +73,7 @@ impl ShardRuntime {
         let port = Arc::clone(&parts.port);
         parts.tasks.spawn(Arc::clone(&parts.watch).run(Arc::clone(&port), parts.stop.clone()));
         parts.tasks.spawn(Arc::clone(&parts.timers).run(parts.clone()));
+        parts.tasks.spawn(Arc::clone(&parts.retention).run(parts.clone()));
         parts.tasks.spawn(Arc::clone(&parts.checks).run(parts.clone()));
         Arc::new(Self { port, parts, topics: RwLock::default(), groups: RwLock::default() })
     }

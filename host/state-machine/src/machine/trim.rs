@@ -36,15 +36,10 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// What is owed comes last: it may be carried elsewhere, the rest is waited for.
     fn blocker(&self, base: LogPosition) -> Result<Option<Blocker>, Error> {
         if !self.state.segments.contains_key(&base) {
             return Ok(Some(Blocker::NotThere));
-        }
-        let owed = self.changes.keys(self.store, (&table::owed_from(LogPosition(0)), &table::owed_from(base)), 1)?;
-        if let Some(key) = owed.first() {
-            let mut numbers = KeyReader::new(key);
-            let _shard = numbers.u32()?;
-            return Ok(Some(Blocker::Owed(LogPosition(numbers.u64()?))));
         }
         for (topic, queue) in self.queues_below(base)? {
             if self.state.topics.contains_key(&topic)
@@ -53,7 +48,16 @@ impl Look<'_> {
                 return Ok(Some(Blocker::Queue(topic, queue)));
             }
         }
-        self.retrying(base)
+        if let Some(blocker) = self.retrying(base)? {
+            return Ok(Some(blocker));
+        }
+        let owed = self.changes.keys(self.store, (&table::owed_from(LogPosition(0)), &table::owed_from(base)), 1)?;
+        if let Some(key) = owed.first() {
+            let mut numbers = KeyReader::new(key);
+            let _shard = numbers.u32()?;
+            return Ok(Some(Blocker::Owed(LogPosition(numbers.u64()?))));
+        }
+        Ok(None)
     }
 
     /// Queues with a message in a segment that starts below.
