@@ -37,6 +37,7 @@ pub(crate) struct Leadership {
     handing_over: AtomicU64,
     /// This node stops and wants to lead no more.
     leaving: AtomicBool,
+    closing: AtomicBool,
     /// Terms this node was elected for since it started.
     elections: AtomicU64,
     /// The shard failed on this node: it never leads again.
@@ -55,6 +56,7 @@ impl Leadership {
             alone: AtomicBool::new(false),
             handing_over: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             elections: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             changed: watch::Sender::new(()),
@@ -94,6 +96,21 @@ impl Leadership {
     pub(crate) fn resume(&self) {
         self.handing_over.store(0, Ordering::Release);
         self.changed.send_replace(());
+    }
+
+    /// The shard is stopped on purpose.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether the shard is stopped on purpose.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Waits until another leader is known than this one.
+    pub(crate) async fn wait_for_other_than(&self, leader: RaftNodeId) {
+        self.wait_for(|| self.known_leader() != Some(leader)).await;
     }
 
     /// This node is about to stop.
@@ -178,7 +195,10 @@ impl Leadership {
                 self.alone.store(voters.next() == Some(now.id) && voters.next().is_none(), Ordering::Release);
                 (term, now.current_leader)
             };
-            self.known.store(known.map_or(0, |known| known + 1), Ordering::Release);
+            let known = known.map_or(0, |known| known + 1);
+            if self.known.swap(known, Ordering::AcqRel) != known {
+                self.changed.send_replace(());
+            }
             self.elected(term);
             if metrics.changed().await.is_err() {
                 self.known.store(0, Ordering::Release);

@@ -87,9 +87,14 @@ impl ReadIndex {
         if leader == self.core.id {
             return confirmed(&self.raft).await;
         }
-        match self.network.calls(leader).ask(Lane::Control, Ask::ReadIndex, None, ASK_WITHIN).await {
-            Ok(Answer::ReadAt(index)) => index,
-            _ => None,
+        let client = self.network.calls(leader);
+        tokio::select! {
+            answer = client.ask(Lane::Control, Ask::ReadIndex, None, ASK_WITHIN) => match answer {
+                Ok(Answer::ReadAt(index)) => index,
+                _ => None,
+            },
+            // One that was stopped would be waited for in vain.
+            () = self.core.leadership.wait_for_other_than(leader) => None,
         }
     }
 }

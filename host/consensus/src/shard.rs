@@ -8,6 +8,7 @@ mod propose;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use pointsman_broker::ports::ProposeError;
 use pointsman_model::time::{SharedClock, Timestamp};
 use pointsman_model::{NodeId, ShardId};
@@ -20,7 +21,6 @@ use crate::config::{ShardConfig, raft_config, raft_node_id};
 use crate::core::Core;
 use crate::hand_over::HandOver;
 use crate::house;
-use crate::leadership::Leadership;
 use crate::log_store::LogStore;
 use crate::network::Network;
 use crate::raft_types::{RaftNode, RaftNodeId, Types};
@@ -158,6 +158,7 @@ impl Shard {
     /// A failed write or sync.
     pub async fn shutdown(&self) -> Result<(), Error> {
         if let Some(running) = self.running.get() {
+            self.core.leadership.close();
             running.raft.shutdown().await.map_err(|error| Error::Raft(error.to_string()))?;
         }
         let core = Arc::clone(&self.core);
@@ -198,7 +199,7 @@ impl Running {
         let raft = Raft::new(id, raft_config(config.shard)?, network.clone(), log, applier)
             .await
             .map_err(|error| stopped(&error))?;
-        let follower = tokio::spawn(follow(raft.clone(), Arc::clone(&core.leadership)));
+        let follower = tokio::spawn(follow(raft.clone(), Arc::clone(core)));
         let proposer = Proposer::new(raft.clone(), Arc::clone(core), Arc::clone(&config.clock), config.segment_bytes);
         let mut watchers = JoinSet::new();
         watchers.spawn(house::keep(raft.clone(), Arc::clone(core)));
@@ -240,10 +241,15 @@ impl Running {
 
 /// Follows openraft's leadership. If the shard fails, openraft is stopped, so that nobody waits for an answer that does
 /// not come: it does not notice a panic in `apply` by itself.
-async fn follow(raft: Raft, leadership: Arc<Leadership>) {
+async fn follow(raft: Raft, core: Arc<Core>) {
     tokio::select! {
-        () = leadership.follow(raft.server_metrics(), raft.data_metrics()) => {}
-        () = leadership.wait_stopped() => {
+        () = core.leadership.follow(raft.server_metrics(), raft.data_metrics()) => {
+            if !core.leadership.is_closing() {
+                let state = raft.metrics().borrow_watched().running_state.clone();
+                core.fail(state.err().map_or_else(|| "openraft ended".to_owned(), |fatal| fatal.to_string()));
+            }
+        }
+        () = core.leadership.wait_stopped() => {
             if let Err(error) = raft.shutdown().await {
                 tracing::warn!(error = %error, "openraft did not stop cleanly");
             }

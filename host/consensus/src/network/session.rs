@@ -26,8 +26,8 @@ use crate::raft_types::{RaftNodeId, Types};
 use crate::shard::group::node_of;
 use crate::transport::{AppendStream, TransportError};
 
-/// Requests without an answer.
-const WINDOW_REQUESTS: usize = 8;
+/// Requests without an answer: some for the follower's sync under way, some for its next one. More only makes them smaller.
+const WINDOW_REQUESTS: usize = 4;
 /// Their bytes; one request may be larger.
 const WINDOW_BYTES: usize = 4 << 20;
 /// How long the oldest request may wait for its answer: longer than any sync that is worth waiting for.

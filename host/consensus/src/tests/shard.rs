@@ -269,3 +269,16 @@ fn an_entry_that_would_lie_elsewhere_than_on_the_leader_ends_the_shard() {
         assert_eq!((shard.metrics().last, shard.failure().is_some()), (Some(last), true));
     });
 }
+
+#[test]
+fn an_end_of_openraft_that_nobody_asked_for_is_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let shard = Shard::open(config(dir.path())).await.unwrap();
+        commit(&shard, setup()).await;
+        shard.raft().unwrap().shutdown().await.unwrap();
+        wait_until(|| shard.failure().is_some());
+        assert_eq!((shard.leadership(), shard.metrics().role), (None, crate::Role::Stopped));
+    });
+}
