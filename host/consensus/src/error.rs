@@ -50,6 +50,12 @@ pub enum Error {
     /// openraft stopped.
     #[error("raft stopped: {0}")]
     Raft(String),
+    /// The shard has other members than this node, and was opened without a way to them.
+    #[error("shard {shard} belongs to a cluster of several nodes")]
+    NotAlone {
+        /// The shard.
+        shard: u16,
+    },
     /// The shard did not become writable in time.
     #[error("shard {shard} has no leader after {}", humane(.waited))]
     NoLeader {

@@ -230,6 +230,11 @@ impl Running {
     /// Makes this node, the only voter, the leader; no timeout has to pass first.
     async fn lead(&self, id: u64, config: &ShardConfig, core: &Core) -> Result<(), Error> {
         self.initialise(BTreeMap::from([(id, RaftNode::default())])).await?;
+        let metrics = self.raft.server_metrics();
+        if metrics.borrow_watched().membership_config.nodes().any(|(member, _)| *member != id) {
+            // Alone it would wait for votes that nobody casts.
+            return Err(Error::NotAlone { shard: config.shard.0 });
+        }
         self.raft.trigger().elect(false).await.map_err(|error| Error::Raft(error.to_string()))?;
         match tokio::time::timeout(config.open_within, core.leadership.wait()).await {
             Ok(Some(_)) => Ok(()),

@@ -18,8 +18,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn keep_roll(front: Front, shards: Arc<Node>, broker: Broker) {
     let Some(peers) = front.links().peers() else { return };
     let mut changed = peers.changed();
+    let mut said = None;
     loop {
         changed.borrow_and_update();
+        let note = Some(front.standing().note);
+        if said != note {
+            // The membership is applied, or is another: who has an empty directory must hear of it.
+            peers.announce();
+            said = note;
+        }
         tell_of_lives(&front, &shards, &broker);
         if shards.metadata.leadership().is_some() {
             write_down(&front, &shards, &broker).await;

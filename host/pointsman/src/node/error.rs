@@ -111,6 +111,9 @@ fn advice_consensus(error: &pointsman_consensus::Error) -> &'static str {
     match error {
         pointsman_consensus::Error::Storage(error) => advice_storage(error),
         pointsman_consensus::Error::StateLost { .. } => "; restore the directory from a backup",
+        pointsman_consensus::Error::NotAlone { .. } => {
+            "; start it with the --node-id and --peers of its cluster, or choose another --data-dir"
+        }
         pointsman_consensus::Error::NoLeader { .. } => "; look at the log above, and start again",
         _ => "",
     }

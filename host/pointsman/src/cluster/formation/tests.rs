@@ -94,6 +94,9 @@ fn a_wiped_node_is_refused_and_replaced_on_request() {
         let refused = refusal(next(NodeId(3), &empty, &found, replace));
         assert_eq!(refused, Refusal::NotAMember { own: NodeId(3), by: NodeId(1) });
     }
+    stranger.note.knows.clear();
+    let unsure = others(3, &[Some(stranger), None]);
+    assert_eq!(next(NodeId(3), &empty, &unsure, true), Step::WaitFor(vec![NodeId(1)]), "it is starting");
     let nobody = others(3, &[Some(empty.clone()), Some(standing(Some(A), false))]);
     assert_eq!(refusal(next(NodeId(3), &empty, &nobody, true)), Refusal::NothingToReplace);
     let one = others(3, &[Some(empty.clone()), None]);
