@@ -251,7 +251,7 @@ impl Broker {
     /// The home of a tenant.
     pub(crate) fn home(&self, tenant: &str) -> Result<Home, Error> {
         let found = self.inner.metadata.port.state().homes.get(tenant).copied();
-        let found = found.ok_or_else(|| self.inner.metadata.absent(|| Error::TenantNotFound))?;
+        let found = found.ok_or_else(|| self.inner.metadata.absent(|| self.unknown_tenant()))?;
         let shard = self.inner.data.iter().find(|shard| shard.port.id() == found.shard);
         let shard = shard.ok_or(Error::NoLeader)?;
         Ok(Home { tenant: found.id, shard: Arc::clone(shard) })

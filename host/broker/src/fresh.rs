@@ -95,7 +95,7 @@ impl Broker {
         self.inner.metadata.catch_up().await?;
         match self.check_access(principal, tenant, action) {
             // It is fresh now, leader or not.
-            Err(Error::NoLeader) => Err(Error::TenantNotFound),
+            Err(Error::NoLeader) => Err(self.unknown_tenant()),
             checked => checked,
         }
     }
@@ -115,7 +115,7 @@ impl Broker {
         if stranger || tenant.is_some_and(unknown) {
             self.inner.metadata.catch_up().await?;
         }
-        if tenant.is_some_and(unknown) { Err(Error::TenantNotFound) } else { Ok(()) }
+        if tenant.is_some_and(unknown) { Err(self.unknown_tenant()) } else { Ok(()) }
     }
 
     fn shard(&self, shard: ShardId) -> Option<&std::sync::Arc<ShardRuntime>> {

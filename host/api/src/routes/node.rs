@@ -62,6 +62,11 @@ fn checks(app: &App) -> Vec<Check> {
             checks.push(check(format!("shard-{}-lag", shard.shard), shard.lag <= limits::READY_LAG_ENTRIES_MAX, &why));
         }
     }
+    checks.push(check(
+        "founded".to_owned(),
+        app.broker.is_founded(),
+        "what every cluster has from the start is not here yet",
+    ));
     for source in &app.config.ready {
         checks.extend(source());
     }

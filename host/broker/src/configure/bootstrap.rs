@@ -30,8 +30,10 @@ impl Broker {
         let call = internal(crate::call::now() + DEADLINE);
         let metadata = &self.inner.metadata;
         metadata.port.leadership().ok_or(Error::NoLeader)?;
-        let has_key = !metadata.port.state().cluster_keys.is_empty();
-        if !has_key {
+        let first = self.inner.data.first().map(|shard| shard.port.id());
+        self.put_tenant_named(&call, DEFAULT_TENANT, Expect::Anything, first).await?;
+        // The key comes last: where it is, everything is.
+        if !self.is_founded() {
             let object = Object::ClusterKey { id: FIRST_KEY, secret: rand::random() };
             match self.put(&call, metadata, NO_TENANT, Expect::Absent, object).await {
                 // Another node was first.
@@ -39,9 +41,18 @@ impl Broker {
                 Err(error) => return Err(error),
             }
         }
-        let first = self.inner.data.first().map(|shard| shard.port.id());
-        self.put_tenant_named(&call, DEFAULT_TENANT, Expect::Anything, first).await?;
         Ok(())
+    }
+
+    /// Whether this node has heard of what [`Self::bootstrap`] makes. Before that no tenant is surely unknown.
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
+        !self.inner.metadata.port.state().cluster_keys.is_empty()
+    }
+
+    /// Why a tenant is not there, as far as a node can tell whose state of the metadata shard is fresh.
+    pub(crate) fn unknown_tenant(&self) -> Error {
+        if self.is_founded() { Error::TenantNotFound } else { Error::NoLeader }
     }
 
     /// Finishes tenants that were half made or half deleted by calls that got no further.
