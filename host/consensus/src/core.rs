@@ -73,7 +73,7 @@ pub(crate) struct Core {
     pub(crate) background: Background,
     /// A checkpoint that comes from the leader.
     pub(crate) receiver: Mutex<Receiver>,
-    pub(crate) traffic: Traffic,
+    pub(crate) traffic: Arc<Traffic>,
     /// The newest life of each node that said hello.
     pub(crate) seen: Mutex<BTreeMap<NodeId, u32>>,
     #[cfg(test)]
@@ -124,7 +124,7 @@ impl Core {
             strict: parts.strict,
             background: parts.background,
             receiver: Mutex::default(),
-            traffic: Traffic::default(),
+            traffic: Arc::default(),
             seen: Mutex::default(),
             #[cfg(test)]
             probe: crate::tests::cluster::probe::Probe::default(),

@@ -179,7 +179,7 @@ impl RaftNetworkV2<Types> for Client {
             let (node, core) = (node_of(self.to), &self.network.core);
             let opened = timeout(OPEN_WITHIN, self.transport()?.append_stream(node, core.shard)).await;
             let stream = opened.unwrap_or(Err(TransportError::Unanswered(node))).map_err(|error| failed(&error))?;
-            let session = Session::new(Arc::clone(core), self.to, first, input, stream);
+            let session = Session::new((core.id, self.to), first, input, stream, Arc::clone(&core.traffic));
             Ok(stream::unfold(Some(session), |session| async move { session?.next().await }).boxed())
         })
     }

@@ -19,9 +19,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::wire::Answer;
-use super::{append, failed, nonsense};
+use super::{Traffic, append, failed, nonsense};
 use crate::Error;
-use crate::core::Core;
 use crate::raft_types::{RaftNodeId, Types};
 use crate::shard::group::node_of;
 use crate::transport::{AppendStream, TransportError};
@@ -54,7 +53,7 @@ enum Event {
 
 /// A stream while it lasts.
 pub(super) struct Session<S> {
-    core: Arc<Core>,
+    from: RaftNodeId,
     to: RaftNodeId,
     input: S,
     input_open: bool,
@@ -70,20 +69,21 @@ pub(super) struct Session<S> {
     sent_bytes: usize,
     /// Wakes when the oldest may be too old.
     alarm: Pin<Box<Sleep>>,
+    traffic: Arc<Traffic>,
     /// Why a request could not be encoded.
     broken: Option<Error>,
 }
 
 impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
     pub(super) fn new(
-        core: Arc<Core>,
-        to: RaftNodeId,
+        (from, to): (RaftNodeId, RaftNodeId),
         first: AppendEntriesRequest<Types>,
         input: S,
         stream: AppendStream,
+        traffic: Arc<Traffic>,
     ) -> Self {
         let mut session = Self {
-            core,
+            from,
             to,
             input,
             input_open: true,
@@ -94,6 +94,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
             sent: VecDeque::with_capacity(WINDOW_REQUESTS),
             sent_bytes: 0,
             alarm: Box::pin(sleep_until(Instant::now() + STALL)),
+            traffic,
             broken: None,
         };
         session.take(first);
@@ -162,7 +163,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
     }
 
     fn take(&mut self, request: AppendEntriesRequest<Types>) {
-        match append::encode(self.core.id, self.to, request) {
+        match append::encode(self.from, self.to, request) {
             Ok(frame) => self.next = Some(frame),
             Err(error) => self.broken = Some(error),
         }
@@ -176,8 +177,8 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
             Ok(()) => {
                 self.sent.push_back((Instant::now(), bytes));
                 self.sent_bytes += bytes;
-                self.core.traffic.appends_sent.add(1);
-                self.core.traffic.append_bytes_sent.add(bytes as u64);
+                self.traffic.appends_sent.add(1);
+                self.traffic.append_bytes_sent.add(bytes as u64);
             }
             Err(TrySendError::Full(frame) | TrySendError::Closed(frame)) => self.next = Some(frame),
         }
@@ -195,3 +196,6 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
