@@ -18,6 +18,7 @@ mod mission;
 mod neighbour;
 mod ordering;
 mod publish;
+mod retention;
 mod retries;
 mod server;
 mod stream;

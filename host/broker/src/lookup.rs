@@ -8,7 +8,7 @@ use pointsman_state_machine::state::Topic;
 
 use crate::broker::Home;
 use crate::lease::{check, head};
-use crate::ports::Found;
+use crate::ports::{Found, ReadError};
 use crate::scheduled::scheduled;
 use crate::view::{MessageById, StoredMessage};
 use crate::{Action, Broker, Call, Error};
@@ -185,7 +185,11 @@ fn by_place(home: &Home, topic: &Topic, key: &str, place: (LogIndex, Ordinal)) -
     };
     for queue in (0..topic.queues()).map(QueueId) {
         let offset = port.offset_after(topic.id, queue, before)?;
-        let entry = port.queue(topic.id, queue, offset, 1)?.into_iter().next();
+        let entry = match port.queue(topic.id, queue, offset, 1) {
+            // Retention took it; the index of keys goes with its segment only.
+            Err(ReadError::Expired { .. }) => None,
+            read => read?.into_iter().next(),
+        };
         if let Some(entry) = entry.filter(|entry| entry.log_place() == place) {
             let message = read(home, &topic.name, &entry, offset.0)?;
             let carries = head(&message.record.head)?.keys.contains(&key);

@@ -93,7 +93,8 @@ pub trait Shard: Send + Sync + 'static {
     /// A failed read.
     fn owed(&self, below: LogPosition, max: usize) -> Result<Vec<Owed>, ReadError>;
 
-    /// First offset of a queue whose message lies after this place of the log; the end if there is none.
+    /// First offset of a queue whose message lies after this place of the log; the end if there is none. It may be one
+    /// that is not kept any more, as long as anything here knows of it.
     ///
     /// # Errors
     /// Damage or a failed read.

@@ -144,15 +144,21 @@ impl Broker {
             // What lies before it and is not here yet would be shown again.
             fresh?;
         }
-        let latest = {
+        let (latest, released) = {
             let state = port.state();
-            queues.clone().map(|queue| state.ends(topic.id, queue)).collect::<Vec<_>>()
+            let ends = queues.clone().map(|queue| state.ends(topic.id, queue)).collect::<Vec<_>>();
+            (ends, state.released.upto())
         };
         queues
             .zip(latest)
             .map(|(queue, ends)| {
                 let from = match (&request.from, cursor) {
-                    (_, Some(cursor)) => port.offset_after(topic.id, queue, cursor.place)?.0,
+                    (_, Some(cursor)) => {
+                        let next = port.offset_after(topic.id, queue, cursor.place)?.0;
+                        // Of segments that are gone nobody knows more than that there were messages: a gap of one or more.
+                        let unknown = next == ends.earliest && Some(cursor.place.0) <= released;
+                        if unknown { next.saturating_sub(1) } else { next }
+                    }
                     (StreamFrom::Time(time), _) => port.offset_at(topic.id, queue, *time)?.0,
                     (StreamFrom::Earliest, _) => ends.earliest,
                     (StreamFrom::Latest | StreamFrom::Cursor(_), _) => ends.latest,

@@ -184,7 +184,7 @@ impl ports::Shard for Shard {
         place: (LogIndex, Ordinal),
     ) -> Result<QueueOffset, ReadError> {
         let found = self.read_queues(|| self.core.queues.first_after_place(topic, queue, place))?;
-        Ok(self.bounded(topic, queue, found))
+        Ok(found.unwrap_or_else(|| self.end(topic, queue)))
     }
 
     fn offset_at(&self, topic: TopicId, queue: QueueId, time: Timestamp) -> Result<QueueOffset, ReadError> {

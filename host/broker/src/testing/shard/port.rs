@@ -140,8 +140,7 @@ impl Shard for FakeShard {
     ) -> Result<QueueOffset, ReadError> {
         let log = self.log.read();
         let entries = log.queues.get(&(topic, queue)).map(Vec::as_slice).unwrap_or_default();
-        let found = QueueOffset(entries.partition_point(|entry| entry.log_place() <= place) as u64);
-        Ok(found.max(QueueOffset(log.machine.state().ends(topic, queue).earliest)))
+        Ok(QueueOffset(entries.partition_point(|entry| entry.log_place() <= place) as u64))
     }
 
     fn offset_at(&self, topic: TopicId, queue: QueueId, time: Timestamp) -> Result<QueueOffset, ReadError> {
