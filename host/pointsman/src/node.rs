@@ -262,6 +262,7 @@ fn api_config(
             Arc::new(move |text| metrics::write(&measured, text)),
             Arc::new(move |text| {
                 metrics::timers::write(&broker.timer_stats(), text);
+                metrics::retention::write(&broker.retention_stats(), text);
                 metrics::deliveries::write(&broker.delivery_stats(), text);
                 metrics::transactions::write(&broker.transaction_stats(), text);
                 metrics::write_duplicates(broker.duplicates(), text);

@@ -2,6 +2,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod peers;
+pub(crate) mod retention;
 mod replication;
 pub(crate) mod timers;
 pub(crate) mod transactions;

@@ -134,7 +134,10 @@ fn load_progress(state: &mut State, store: &dyn Store) -> Result<(), Error> {
     each(store, table::QUEUE, |key, value, numbers| {
         let (tenant, topic) = (TenantId(numbers.u32()?), TopicId(numbers.u32()?));
         let ends: QueueEnds = decode(key, value)?;
-        *state.stored_bytes.entry(tenant).or_default() += ends.bytes;
+        // A tenant that stores nothing has no entry.
+        if ends.bytes > 0 {
+            *state.stored_bytes.entry(tenant).or_default() += ends.bytes;
+        }
         state.queues.insert((topic, QueueId(numbers.u16()?)), ends);
         Ok(())
     })?;

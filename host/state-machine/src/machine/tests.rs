@@ -15,6 +15,7 @@ mod schedules;
 mod settle;
 mod tenancy;
 mod transaction;
+mod trim;
 
 use std::collections::BTreeMap;
 
