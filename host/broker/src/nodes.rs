@@ -123,3 +123,6 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, &'static str> {
         _ => Err("of another version"),
     }
 }
+
+#[cfg(test)]
+mod tests;

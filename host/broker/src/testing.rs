@@ -2,9 +2,11 @@
 
 pub mod fixture;
 mod judges;
+mod nodes;
 mod outside;
 mod shard;
 
 pub use judges::{FakeJudges, FakePlugin};
+pub use nodes::FakeNodes;
 pub use outside::FakeOutside;
 pub use shard::FakeShard;

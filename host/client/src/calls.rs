@@ -1,6 +1,7 @@
 //! One typed method for each call of the contract.
 
 mod access;
+mod cluster;
 mod control;
 mod delivery;
 mod messages;

@@ -39,6 +39,9 @@ enum Command {
     /// Create, list or revoke tokens.
     #[command(subcommand)]
     Token(commands::token::Command),
+    /// Show nodes and shards, or hand a shard over to another node.
+    #[command(subcommand)]
+    Cluster(commands::cluster::Command),
     /// Show who you are to the server.
     Whoami(commands::token::Whoami),
     /// Show who changed what, the newest first.
@@ -97,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Token(command) => commands::token::run(command),
         Command::Whoami(args) => commands::token::whoami(&args),
         Command::Audit(args) => commands::token::audit(&args),
+        Command::Cluster(command) => commands::cluster::run(command),
         Command::Publish(args) => commands::publish::run(args),
         Command::Published(args) => commands::published::run(&args),
         Command::Schedule(command) => commands::schedule::run(command),

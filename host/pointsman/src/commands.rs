@@ -2,6 +2,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod binding;
+pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod consume;
 pub(crate) mod demo;

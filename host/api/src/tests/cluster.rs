@@ -15,11 +15,10 @@ use futures_util::StreamExt;
 use http::Response;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use pointsman_broker::ports::{BoxFuture, NodeCallError, NodeCalls};
-use pointsman_broker::testing::{FakeJudges, FakeOutside, FakeShard};
-use pointsman_broker::{Broker, BrokerConfig};
-use pointsman_model::time::{FakeClock, SharedClock};
-use pointsman_model::{NodeId, ShardId, Timestamp};
+use pointsman_broker::Broker;
+use pointsman_broker::ports::BoxFuture;
+use pointsman_broker::testing::{FakeNodes, FakeShard};
+use pointsman_model::NodeId;
 use tower::ServiceExt;
 
 use super::{Answer, Api as Request};
@@ -39,21 +38,16 @@ enum Fault {
 }
 
 /// The ways between the nodes.
-#[derive(Default)]
 struct Net {
+    nodes: FakeNodes,
     apis: OnceLock<Vec<Api>>,
-    brokers: OnceLock<Vec<Broker>>,
     /// What happens to the next forwards.
     faults: Mutex<VecDeque<Fault>>,
-    down: Mutex<Vec<NodeId>>,
 }
 
 impl Net {
     fn api(&self, node: NodeId) -> Option<Api> {
-        if self.down.lock().contains(&node) {
-            return None;
-        }
-        self.apis.get()?.get(node.0 as usize - 1).cloned()
+        if self.nodes.is_down(node) { None } else { self.apis.get()?.get(node.0 as usize - 1).cloned() }
     }
 }
 
@@ -87,78 +81,37 @@ impl Forward for Way {
 
 impl ClusterView for Way {
     fn nodes(&self) -> Vec<NodeView> {
-        let nodes = 1..=self.net.brokers.get().map_or(0, Vec::len) as u32;
         let view = |node| NodeView {
             node: NodeId(node),
             address: format!("127.0.0.1:{}", 7069 + node),
             peer_address: format!("127.0.0.1:{}", 8069 + node),
-            up: !self.net.down.lock().contains(&NodeId(node)),
+            up: !self.net.nodes.is_down(NodeId(node)),
             incarnation: 0,
             reason: None,
         };
-        nodes.map(view).collect()
-    }
-}
-
-impl NodeCalls for Way {
-    fn others(&self) -> Vec<NodeId> {
-        let nodes = 1..=self.net.brokers.get().map_or(0, Vec::len) as u32;
-        nodes.map(NodeId).filter(|node| *node != self.from).collect()
-    }
-
-    fn call(&self, to: NodeId, request: Bytes, _within: Duration) -> BoxFuture<'static, Result<Bytes, NodeCallError>> {
-        let (from, net) = (self.from, Arc::clone(&self.net));
-        Box::pin(async move {
-            net.api(to).ok_or(NodeCallError::Unreachable(to))?;
-            let broker = net.brokers.get().and_then(|brokers| brokers.get(to.0 as usize - 1)).cloned();
-            let broker = broker.ok_or(NodeCallError::Unreachable(to))?;
-            broker.serve_node_call(from, request).await.map_err(|reason| NodeCallError::Refused(to, reason))
-        })
+        (1..=self.net.nodes.brokers.len() as u32).map(view).collect()
     }
 }
 
 /// Nodes that replicate a metadata shard and two data shards. Node 1 leads all of them, and `default` lives in shard 1.
-struct Cluster {
-    net: Arc<Net>,
-    /// By shard, then by node.
-    shards: Vec<Vec<Arc<FakeShard>>>,
-    clock: Arc<FakeClock>,
-}
+struct Cluster(Arc<Net>);
 
 impl Cluster {
     async fn new(nodes: u32) -> Self {
-        let clock = Arc::new(FakeClock::new(Timestamp(1_700_000_000_000)));
-        let shared: SharedClock = Arc::clone(&clock) as _;
-        let ids: Vec<_> = (1..=nodes).map(NodeId).collect();
-        let shards: Vec<_> = (0..3).map(|shard| FakeShard::group(ShardId(shard), &shared, &ids)).collect();
-        let net = Arc::<Net>::default();
-        let broker = |node: usize| {
-            let of = |shard: usize| Arc::clone(&shards[shard][node]) as _;
-            Broker::new(
-                BrokerConfig { node: ids[node], ..BrokerConfig::default() },
-                of(0),
-                vec![of(1), of(2)],
-                Arc::<FakeJudges>::default() as _,
-                Arc::<FakeOutside>::default() as _,
-                Arc::clone(&shared),
-            )
-        };
-        let brokers: Vec<_> = (0..ids.len()).map(broker).collect();
-        brokers[0].bootstrap().await.expect("bootstraps");
-        let api = |(broker, node): (&Broker, &NodeId)| {
-            let way = Arc::new(Way { from: *node, net: Arc::clone(&net) });
-            let cluster = ClusterPorts { forward: Arc::clone(&way) as _, view: Arc::clone(&way) as _ };
+        let net = Arc::new(Net { nodes: FakeNodes::new(nodes), apis: OnceLock::new(), faults: Mutex::default() });
+        net.nodes.broker(1).bootstrap().await.expect("bootstraps");
+        let api = |(broker, node): (&Broker, u32)| {
+            let way = Arc::new(Way { from: NodeId(node), net: Arc::clone(&net) });
+            let cluster = ClusterPorts { forward: Arc::clone(&way) as _, view: way as _ };
             Api::new(
                 Arc::new(broker.clone()),
-                ApiConfig { node_id: node.0, cluster: Some(cluster), ..ApiConfig::default() },
+                ApiConfig { node_id: node, cluster: Some(cluster), ..ApiConfig::default() },
             )
         };
-        let apis = brokers.iter().zip(&ids).map(api).collect();
-        assert!(net.apis.set(apis).is_ok() && net.brokers.set(brokers.clone()).is_ok());
-        for (broker, node) in brokers.iter().zip(&ids) {
-            broker.connect(Arc::new(Way { from: *node, net: Arc::clone(&net) }));
-        }
-        Self { net, shards, clock }
+        let apis = net.nodes.brokers.iter().zip(1..).map(api).collect();
+        assert!(net.apis.set(apis).is_ok(), "set once");
+        net.nodes.connect();
+        Self(net)
     }
 
     /// With a topic `orders` of two queues and a group `g` on it.
@@ -170,16 +123,16 @@ impl Cluster {
     }
 
     fn shard(&self, shard: usize, node: u32) -> &FakeShard {
-        &self.shards[shard][node as usize - 1]
+        self.0.nodes.shard(shard, node)
     }
 
     /// What happens to the next forwards.
     fn faults(&self, faults: &[Fault]) {
-        *self.net.faults.lock() = faults.iter().copied().collect();
+        *self.0.faults.lock() = faults.iter().copied().collect();
     }
 
     async fn open(&self, node: u32, line: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
-        let api = self.net.apis.get().expect("nodes")[node as usize - 1].clone();
+        let api = self.0.apis.get().expect("nodes")[node as usize - 1].clone();
         api.router().oneshot(Request::request(line, headers, body)).await.expect("infallible")
     }
 

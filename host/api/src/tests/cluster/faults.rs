@@ -122,7 +122,7 @@ async fn a_long_poll_dies_with_its_client_on_the_leader_too() {
 #[tokio::test]
 async fn garbage_between_nodes_does_nothing() {
     let cluster = Cluster::with_orders(2).await;
-    let api = cluster.net.api(NodeId(1)).expect("up");
+    let api = cluster.0.api(NodeId(1)).expect("up");
     for head in [&b""[..], b"\x01", b"\xff\xff", &[1; 100_000]] {
         let request = Forwarded { head: Bytes::copy_from_slice(head), body: futures_util::stream::empty().boxed() };
         let answer = api.serve_forwarded(NodeId(2), request).await;

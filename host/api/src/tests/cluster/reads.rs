@@ -122,13 +122,13 @@ async fn the_cluster_and_who_leads() {
 
     cluster.shard(1, 3).set_lagging(true);
     cluster.publish(2, "a").await;
-    cluster.net.down.lock().push(NodeId(2));
+    cluster.0.nodes.set_down(&[2]);
     let seen = cluster.json(1, "GET /v1/cluster", "", 200).await;
     assert_eq!(seen["nodes"][1]["state"], "down");
     let replicas = &seen["shards"][1]["replicas"];
     assert_eq!((&replicas[1]["role"], &replicas[1]["applied"]), (&serde_json::Value::Null, &serde_json::Value::Null));
     assert_eq!(replicas[2]["lag"], "1");
-    cluster.net.down.lock().clear();
+    cluster.0.nodes.set_down(&[]);
 
     let moved = cluster.json(2, "POST /v1/cluster/shards/1/transfer", r#"{"node":3}"#, 200).await;
     assert_eq!((&moved["leader"], &moved["term"]), (&3.into(), &"2".into()));
@@ -156,9 +156,9 @@ async fn ready_says_what_is_not() {
         let failing = checks.iter().filter(|check| check["ok"] == false);
         failing.map(|check| check["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
     };
-    cluster.net.down.lock().push(NodeId(1));
+    cluster.0.nodes.set_down(&[1]);
     assert_eq!(failing(2).await, ["shard-0-leader", "shard-1-leader", "shard-2-leader"]);
-    cluster.net.down.lock().clear();
+    cluster.0.nodes.set_down(&[]);
     cluster.shard(2, 1).depose();
     assert_eq!(failing(1).await, ["shard-2-leader"]);
     assert_eq!(failing(2).await, ["shard-2-leader"]);

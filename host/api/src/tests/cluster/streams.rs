@@ -109,7 +109,7 @@ async fn producers_are_asked_through_any_node() {
     let kind = [("content-type", "application/vnd.pointsman.transaction+json")];
     let prepared = cluster.send(2, "POST ~/topics/orders/transactions", &kind, half).await;
     assert_eq!(prepared.status.as_u16(), 201, "{}", prepared.text());
-    cluster.clock.advance_ms(10);
+    cluster.0.nodes.clock.advance_ms(10);
     let stream = cluster.send(2, "GET ~/producer-groups/default/checks?max_events=1", &[], "").await;
     assert!(stream.text().contains("event: check"), "{}", stream.text());
     let tx = prepared.json()["transaction"].as_str().expect("an id").to_owned();
