@@ -92,7 +92,7 @@ pub(crate) async fn dispatch(
 
 impl Entry {
     async fn run(&self, outgoing: &mut Outgoing) -> Result<Response, Failure> {
-        let until = self.deadline.min(Instant::now() + Duration::from_millis(limits::NO_LEADER_MS));
+        let until = Instant::now() + Duration::from_millis(limits::NO_LEADER_MS);
         let own = NodeId(self.app.config.node_id);
         let mut tries = 0_u32;
         loop {
@@ -112,7 +112,7 @@ impl Entry {
                 Tried::Again if outgoing.is_spent() => return Err(Error::NoLeader.into()),
                 Tried::Again => {}
             }
-            if Instant::now() + LOOK >= until {
+            if Instant::now() + LOOK >= self.deadline.min(until + outgoing.reading()) {
                 return self.no_leader(outgoing).await;
             }
             tries += 1;

@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{Method, header};
 use http_body::Body as _;
 use pointsman_model::limits;
+use tokio::time::Instant;
 
 use super::{BodyLost, ForwardBody};
 use crate::body::{self, Share};
@@ -49,6 +50,8 @@ pub(super) struct Outgoing {
     more: Option<Duration>,
     /// Some of an endless body was taken.
     touched: Arc<AtomicBool>,
+    /// How long the client took to send it.
+    reading: Duration,
 }
 
 enum State {
@@ -80,6 +83,7 @@ impl Outgoing {
             endless: reports,
             more,
             touched: Arc::default(),
+            reading: Duration::ZERO,
         }
     }
 
@@ -91,6 +95,11 @@ impl Outgoing {
     /// True if another node may have got some of a body that is not whole.
     pub(super) fn was_touched(&self) -> bool {
         self.touched.load(Ordering::Relaxed)
+    }
+
+    /// How long the client took to send it, which is no wait for a leader.
+    pub(super) fn reading(&self) -> Duration {
+        self.reading
     }
 
     /// How long the head of an answer is waited for.
@@ -147,12 +156,14 @@ impl Outgoing {
     /// Reads it whole. One that announces that it is too large is not read: the handler sees its headers.
     async fn read(&mut self, app: &App) -> Result<(), Failure> {
         let State::Unread(body) = &mut self.state else { return Ok(()) };
+        let started = Instant::now();
         let mut share = Share::new(&app.bodies);
         let pieces = match self.announced {
             Some(length) if length > self.cap => Vec::new(),
             _ => body::pieces(body, self.cap, &mut share).await?,
         };
         self.state = State::Whole(pieces, share);
+        self.reading = started.elapsed();
         Ok(())
     }
 }

@@ -262,6 +262,7 @@ async fn a_call_of_the_metadata_shard_outlives_a_change_of_leader() {
     let object = Object::TenantHome { name: "a".into(), shard: 1 };
     nodes.shard(0, 1).depose();
     let metadata = &nodes.broker(1).inner.metadata;
-    let refused = nodes.broker(1).put(&call_within(Duration::from_secs(1)), metadata, NO_TENANT, Expect::Anything, object);
-    assert_eq!(refused.await.err(), Some(Error::NoLeader), "surely not done");
+    let call = call_within(Duration::from_secs(1));
+    let refused = nodes.broker(1).put(&call, metadata, NO_TENANT, Expect::Anything, object).await;
+    assert_eq!(refused.err(), Some(Error::NoLeader), "surely not done");
 }
