@@ -50,7 +50,9 @@ use pointsman_model::NodeId;
 use tokio_util::sync::CancellationToken;
 
 pub use forming::forming;
-pub use forward::{BodyLost, ClusterPorts, ClusterView, Forward, ForwardBody, ForwardError, Forwarded, NodeView, not_leader};
+pub use forward::{
+    BodyLost, ClusterPorts, ClusterView, Forward, ForwardBody, ForwardError, Forwarded, NodeView, not_leader,
+};
 pub use serve::{Error, ServeConfig, ServerStats, bind, serve};
 
 /// Writes metric families in OpenMetrics text, without the end mark.

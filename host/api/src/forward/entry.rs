@@ -30,6 +30,10 @@ use crate::{App, ticket};
 
 /// How often a call that waits looks for a leader.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long it looks.
+const NO_LEADER: Duration = Duration::from_millis(limits::NO_LEADER_MS);
+/// How long a leader that was replaced may take to answer what it had taken.
+const REPLACED: Duration = NO_LEADER;
 /// Headers that are the connection's, or were the edge's to read.
 const NOT_FORWARDED: [header::HeaderName; 9] = [
     header::AUTHORIZATION,
@@ -61,6 +65,8 @@ enum Tried {
     Answered(Response),
     /// Surely nothing was done.
     Again,
+    /// A read whose answer was lost.
+    Lost,
 }
 
 /// Serves a request in a cluster: here, or where its shard is led.
@@ -92,7 +98,7 @@ pub(crate) async fn dispatch(
 
 impl Entry {
     async fn run(&self, outgoing: &mut Outgoing) -> Result<Response, Failure> {
-        let until = Instant::now() + Duration::from_millis(limits::NO_LEADER_MS);
+        let mut until = Instant::now() + NO_LEADER;
         let own = NodeId(self.app.config.node_id);
         let mut tries = 0_u32;
         loop {
@@ -111,6 +117,8 @@ impl Entry {
                 Tried::Answered(response) => return Ok(response),
                 Tried::Again if outgoing.is_spent() => return Err(Error::NoLeader.into()),
                 Tried::Again => {}
+                // That took its time, and the next leader shall have some, too.
+                Tried::Lost => until = Instant::now() + NO_LEADER,
             }
             if Instant::now() + LOOK >= self.deadline.min(until + outgoing.reading()) {
                 return self.no_leader(outgoing).await;
@@ -152,6 +160,19 @@ impl Entry {
         Err(Error::NoLeader.into())
     }
 
+    /// Returns once another node has led for a while: what the one before has not answered by then it does not answer.
+    async fn replaced(&self, leader: NodeId) {
+        let mut since = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.app.broker.leader_of(self.shard).is_none_or(|now| now == leader) {
+                since = None;
+            } else if since.get_or_insert_with(Instant::now).elapsed() >= REPLACED {
+                return;
+            }
+        }
+    }
+
     async fn send(&self, leader: NodeId, outgoing: &mut Outgoing) -> Result<Tried, Failure> {
         let reads = matches!(self.parts.method, Method::GET | Method::HEAD);
         let head = RequestHead {
@@ -171,13 +192,16 @@ impl Entry {
         };
         self.app.metrics.forwarded.sent.inc();
         let sent = self.ports.forward.forward(leader, Forwarded { head, body });
-        let answer = match outgoing.patience(self.remaining()) {
-            Some(patience) => tokio::time::timeout(patience, sent).await.unwrap_or(Err(ForwardError::Lost)),
-            None => sent.await,
+        let patience = outgoing.patience(self.remaining());
+        let answer = tokio::select! {
+            biased;
+            answer = sent => answer,
+            () = sleep_for(patience) => Err(ForwardError::Lost),
+            () = self.replaced(leader) => Err(ForwardError::Lost),
         };
         let lost = || {
             self.app.metrics.forwarded.lost.inc();
-            if reads { Ok(Tried::Again) } else { Err(Failure::from(Error::OutcomeUnknown)) }
+            if reads { Ok(Tried::Lost) } else { Err(Failure::from(Error::OutcomeUnknown)) }
         };
         let answer = match answer {
             Ok(answer) => answer,
@@ -195,6 +219,14 @@ impl Entry {
             Ok(Taken::NotLeader) => Ok(Tried::Again),
             Err(_) => lost(),
         }
+    }
+}
+
+/// For ever without a time.
+async fn sleep_for(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 

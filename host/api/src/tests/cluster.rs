@@ -35,6 +35,8 @@ enum Fault {
     Misled(u32),
     /// The other side takes no more.
     Refused,
+    /// It is sent, and nothing is heard of it.
+    Silent,
 }
 
 /// The ways between the nodes.
@@ -66,6 +68,7 @@ impl Forward for Way {
                 Some(Fault::NotSent) => return Err(ForwardError::NotSent),
                 Some(Fault::Refused) => return Err(ForwardError::Refused("full".into())),
                 Some(Fault::Misled(node)) => NodeId(node),
+                Some(Fault::Silent) => return std::future::pending().await,
                 Some(Fault::Lost) | None => to,
             };
             let api = net.api(to).ok_or(ForwardError::NotSent)?;

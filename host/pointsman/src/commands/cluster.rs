@@ -53,14 +53,7 @@ fn nodes_table(nodes: &[ClusterNode]) -> Table {
         };
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let (node_id, life) = (node.node.to_string(), node.incarnation.to_string());
-        table.row([
-            node_id,
-            state.to_owned(),
-            text(&node.address),
-            text(&node.peer_address),
-            life,
-            text(&node.reason),
-        ]);
+        table.row([node_id, state.to_owned(), text(&node.address), text(&node.peer_address), life, text(&node.reason)]);
     }
     table
 }
@@ -72,7 +65,8 @@ fn shards_table(shards: &[ClusterShard]) -> Table {
         let leader = shard.leader.map_or_else(|| "-".to_owned(), |leader| leader.to_string());
         for replica in &shard.replicas {
             let ClusterReplica { node, role, applied, lag, failure } = replica;
-            let number = |n: &Option<pointsman_api_types::Decimal>| n.map_or_else(|| "-".to_owned(), |n| n.0.to_string());
+            let number =
+                |n: &Option<pointsman_api_types::Decimal>| n.map_or_else(|| "-".to_owned(), |n| n.0.to_string());
             table.row([
                 shard.shard.to_string(),
                 leader.clone(),

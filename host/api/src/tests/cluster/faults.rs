@@ -70,6 +70,32 @@ async fn a_lost_answer_is_an_unknown_outcome_of_what_writes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_is_silent_and_replaced_is_not_waited_for() {
+    let cluster = Arc::new(Cluster::with_orders(3).await);
+    let call = |line: &'static str| {
+        let cluster = Arc::clone(&cluster);
+        tokio::spawn(async move {
+            cluster.send(2, line, &[("pm-queue", "0")][..line.starts_with("POST").into()], "x").await
+        })
+    };
+    for (line, status) in [("POST ~/topics/orders/messages", 504), ("GET ~/topics/orders", 200)] {
+        cluster.shard(1, 1).take_over();
+        cluster.faults(&[Fault::Silent]);
+        let started = tokio::time::Instant::now();
+        let waiting = call(line);
+        tokio::time::sleep(Duration::from_millis(2_000)).await;
+        cluster.shard(1, 3).take_over();
+        assert_eq!(waiting.await.expect("answers").status.as_u16(), status, "{line}");
+        assert!(started.elapsed() < Duration::from_millis(4_000), "{line}: {:?}", started.elapsed());
+    }
+    // Without another leader it is waited for as long as the call has time.
+    cluster.faults(&[Fault::Silent]);
+    let started = tokio::time::Instant::now();
+    assert_eq!(call("POST ~/topics/orders/messages").await.expect("answers").status.as_u16(), 504);
+    assert_eq!(started.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_deadline_goes_with_the_call() {
     let cluster = Cluster::with_orders(2).await;
     cluster.shard(1, 1).hold();
