@@ -87,7 +87,7 @@ impl Greeting {
 /// A refusal's words as they are sent: bounded, cut between characters.
 pub(crate) fn refusal(reason: &str) -> Bytes {
     let end = reason.floor_char_boundary(limits::PEER_REFUSAL_BYTES_MAX);
-    Bytes::copy_from_slice(reason[..end].as_bytes())
+    Bytes::copy_from_slice(&reason.as_bytes()[..end])
 }
 
 /// A refusal's words as they arrived, fit for a log line.

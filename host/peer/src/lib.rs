@@ -19,6 +19,8 @@
 //!
 //! The bytes are in `docs/reference/peer-protocol.md`, the choices in `docs/adr/0017-peer-protocol.md`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should"))]
+
 pub mod body;
 mod caller;
 mod complaints;

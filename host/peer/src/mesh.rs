@@ -107,7 +107,10 @@ impl Mesh {
             }
             Ending::Silent => {
                 self.tally.silent.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(peer.node = node.0, peer.lane = lane.name(), "node {} fell silent", node.0);
+                let what = format!("node {} fell silent", node.0);
+                if self.complaints.may(&what) {
+                    tracing::warn!(peer.node = node.0, peer.lane = lane.name(), "{what}");
+                }
             }
             Ending::Stopped | Ending::Closed | Ending::Io(_) => {
                 tracing::debug!(peer.node = node.0, peer.lane = lane.name(), reason = %ending, "a peer connection ended");

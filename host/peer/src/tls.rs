@@ -70,7 +70,10 @@ impl Tls {
 
     /// The listening side.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Result<Unknown, Denied> {
-        let stream = self.acceptor.accept(stream).await.map_err(Denied::Tls)?;
+        let stream = self.acceptor.accept(stream).await.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Denied::Cut,
+            _ => Denied::Tls(error),
+        })?;
         let (reader, writer) = tokio::io::split(stream);
         Ok(Unknown::new(Box::new(reader), Box::new(writer)))
     }
