@@ -24,6 +24,7 @@ use crate::body::Body;
 use crate::config::PeersConfig;
 use crate::error::{CallError, ForwardError};
 use crate::handler::{BoxFuture, ForwardAnswer, Forwarded, Handler, Hello, Service};
+use crate::pace::Pace;
 use crate::peers::Peers;
 
 const NODES: u32 = 3;
@@ -276,7 +277,7 @@ async fn every_call_ends_whatever_is_cut_or_restarted() {
         let peers = peers.map(|(other, address)| (NodeId(*other), address.to_string())).collect();
         let config = PeersConfig { node: NodeId(node), listen: addresses[&node], peers, tls: None };
         let handler = Recorder { node: NodeId(node), done: Arc::clone(&done) };
-        Peers::start_at(config, port, Arc::new(handler), pace()).unwrap()
+        Peers::start_at(config, port, Arc::new(handler), Pace { hello: LONG, ..pace() }).unwrap()
     };
     let nodes = ports.into_iter().map(|(node, port)| (node, start(node, port))).collect();
     let world = Arc::new(World {

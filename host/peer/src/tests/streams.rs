@@ -1,9 +1,11 @@
 //! Replication streams: order, end, and bounds that hold against a peer that ignores them.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pointsman_model::{NodeId, ShardId, limits};
+use tokio::sync::mpsc;
 
 use super::fake::Fake;
 use super::{LONG, SHARD, TestNode, listener, pace, pair, start, until};
@@ -13,6 +15,24 @@ use crate::lane::Lane;
 
 fn numbered(number: u64, length: usize) -> Vec<Bytes> {
     vec![Bytes::copy_from_slice(&number.to_le_bytes()), Bytes::from(vec![3; length])]
+}
+
+/// Sends requests until no more are taken, at least so many; how many they were.
+async fn fill(requests: &mpsc::Sender<Vec<Bytes>>, request: impl Fn(u64) -> Vec<Bytes>, enough: u64) -> u64 {
+    let mut sent = 0;
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < LONG, "{sent} of {enough} were taken");
+        match tokio::time::timeout(Duration::from_millis(300), requests.send(request(sent))).await {
+            Ok(taken) => {
+                taken.unwrap();
+                sent += 1;
+            }
+            Err(_) if sent >= enough => return sent,
+            // The machine is busy.
+            Err(_) => {}
+        }
+    }
 }
 
 fn streams(node: &TestNode) -> usize {
@@ -85,15 +105,10 @@ async fn requests_on_their_way_are_bounded_by_number_and_bytes() {
     let (one, two) = pair().await;
     let (requests, mut answers) = one.peers.append_stream(NodeId(2), SHARD).await.unwrap();
     requests.send(vec![Bytes::from_static(b"wait")]).await.unwrap();
-    let mut sent = 1;
-    let mut bytes = 0;
     let piece = Bytes::from(vec![0; 1 << 20]);
-    while let Ok(Ok(())) =
-        tokio::time::timeout(std::time::Duration::from_millis(300), requests.send(vec![piece.clone()])).await
-    {
-        sent += 1;
-        bytes += piece.len();
-    }
+    let window = (limits::PEER_STREAM_BYTES_MAX / piece.len()) as u64;
+    let sent = fill(&requests, |_| vec![piece.clone()], window - 1).await;
+    let bytes = sent as usize * piece.len();
     // The window, and what waits before it.
     assert!(bytes >= limits::PEER_STREAM_BYTES_MAX - piece.len(), "{bytes}");
     assert!(bytes <= limits::PEER_STREAM_BYTES_MAX + 9 * piece.len(), "{bytes}");
@@ -102,7 +117,7 @@ async fn requests_on_their_way_are_bounded_by_number_and_bytes() {
     others.send(numbered(1, 10)).await.unwrap();
     assert!(other_answers.recv().await.is_some());
     two.handler.gate.notify_one();
-    for _ in 0..sent {
+    for _ in 0..=sent {
         answers.recv().await.unwrap();
     }
     // One longer than the window goes alone.
@@ -115,13 +130,8 @@ async fn requests_on_their_way_are_bounded_by_number_and_bytes() {
 async fn answers_that_nobody_reads_hold_up_only_their_stream() {
     let (one, _two) = pair().await;
     let (requests, mut answers) = one.peers.append_stream(NodeId(2), SHARD).await.unwrap();
-    let mut sent = 0;
-    while let Ok(Ok(())) =
-        tokio::time::timeout(std::time::Duration::from_millis(300), requests.send(numbered(sent, 1))).await
-    {
-        sent += 1;
-    }
     let window = limits::PEER_STREAM_FRAMES_MAX as u64;
+    let sent = fill(&requests, |number| numbered(number, 1), window).await;
     assert!((window..=window + 9).contains(&sent), "{sent}");
     let (others, mut other_answers) = one.peers.append_stream(NodeId(2), SHARD).await.unwrap();
     others.send(numbered(1, 10)).await.unwrap();
