@@ -73,6 +73,10 @@ const ELECTION_MS_MAX: u64 = 1_200;
 /// How long a quorum that answered a leader elects no other: openraft's lease.
 pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_MS_MAX);
 
+/// A leader that a follower has not heard for so long is none to it: the lease is over, and a call sent there now might
+/// be found by a process that was stopped, with an outcome that nobody knows.
+pub(crate) const SILENCE: Duration = Duration::from_millis(ELECTION_MS_MAX + HEARTBEAT_MS);
+
 /// openraft's id of a node in one of its lives.
 pub(crate) fn raft_node_id(node: NodeId, incarnation: u32) -> u64 {
     u64::from(node.0) << 32 | u64::from(incarnation)

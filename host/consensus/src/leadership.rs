@@ -5,6 +5,7 @@
 //! quorum's lease does: a leader that hears of no quorum for that long may have a successor. And it pauses while
 //! leadership is handed over, so that nothing new is proposed that the successor would have to wait for.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,10 +13,11 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
 use openraft::type_config::TypeConfigExt as _;
-use pointsman_model::Term;
+use parking_lot::Mutex;
+use pointsman_model::{NodeId, Term};
 use tokio::sync::watch;
 
-use crate::config::LEASE;
+use crate::config::{LEASE, SILENCE};
 use crate::raft_types::{RaftNodeId, Types};
 
 type DataMetrics = openraft::alias::WatchReceiverOf<Types, RaftDataMetrics<Types>>;
@@ -27,6 +29,8 @@ pub(crate) struct Leadership {
     elected: AtomicU64,
     /// openraft's id of the leader it knows, plus one; 0 for none.
     known: AtomicU64,
+    /// When each node appended here last.
+    heard: Mutex<BTreeMap<NodeId, openraft::alias::InstantOf<Types>>>,
     /// The term of the last entry applied here.
     applied_term: AtomicU64,
     /// When a quorum answered last, from openraft.
@@ -51,6 +55,7 @@ impl Leadership {
         Arc::new(Self {
             elected: AtomicU64::new(0),
             known: AtomicU64::new(0),
+            heard: Mutex::default(),
             applied_term: AtomicU64::new(applied_term),
             quorum: OnceLock::new(),
             alone: AtomicBool::new(false),
@@ -131,6 +136,17 @@ impl Leadership {
     /// openraft's id of the leader that is known here, this node included.
     pub(crate) fn known_leader(&self) -> Option<RaftNodeId> {
         self.known.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// A node appends here, as leaders do.
+    pub(crate) fn heard_from(&self, node: NodeId) {
+        self.heard.lock().insert(node, Types::now());
+    }
+
+    /// Whether another node, which is known to lead, has been silent for so long that nothing should be sent to it.
+    pub(crate) fn is_silent(&self, leader: NodeId) -> bool {
+        let heard = self.heard.lock().get(&leader).copied();
+        heard.is_none_or(|heard| Types::now() >= heard + SILENCE)
     }
 
     /// An entry of this term is applied.

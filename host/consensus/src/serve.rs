@@ -158,6 +158,7 @@ impl Server {
         if request.first() == Some(&APPEND) {
             let received = append::decode(&request).map_err(|error| words(&error))?;
             self.check(received.from, received.to)?;
+            self.core.leadership.heard_from(self.from);
             return self.append(received).await;
         }
         let (Envelope { from, to, ask }, piece) = Envelope::decode(&request).map_err(|error| words(&error))?;
@@ -247,6 +248,7 @@ impl Server {
         self.core.traffic.append_bytes_received.add(request.len() as u64);
         let received = append::decode(request).map_err(|error| words(&error))?;
         self.check(received.from, received.to)?;
+        self.core.leadership.heard_from(self.from);
         let bytes = request.len();
         let request = received.request;
         let ahead = pending.add(bytes, request.vote.leader_id.term, request.leader_commit);

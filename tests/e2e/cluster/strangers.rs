@@ -2,13 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::nodes::{Cluster, NODES, free_port};
-use crate::server::{BINARY, Server, T, refused_start};
+use crate::server::{Server, T, refused_start};
 
 /// How long a connection with garbage may stay open.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
@@ -83,8 +82,8 @@ fn other_cluster(cluster: &mut Cluster) {
     let mut other = Cluster::start();
     NODES.iter().for_each(|node| other.kill(*node));
     cluster.kill(2);
-    let log = stays_out(cluster, 2, other.data(2));
-    assert!(log.contains("another cluster") || log.contains("other cluster"), "{log}");
+    let words = refused(cluster, 2, other.data(2));
+    assert!(words.contains("another cluster"), "{words}");
     cluster.spawn(2, &[]);
     cluster.wait_until_whole();
 }
@@ -94,8 +93,8 @@ fn alone(cluster: &mut Cluster) {
     let mut server = Server::start();
     server.kill();
     cluster.kill(2);
-    let log = stays_out(cluster, 2, server.data());
-    assert!(!log.is_empty());
+    let words = refused(cluster, 2, server.data());
+    assert!(!words.trim().is_empty(), "it says why");
     cluster.spawn(2, &[]);
     cluster.wait_until_whole();
 }
@@ -115,37 +114,6 @@ fn wiped(cluster: &mut Cluster) {
     }
     cluster.spawn(3, &["--replace"]);
     cluster.wait_until_whole();
-}
-
-/// Starts a node on a directory that is not of this cluster: it exits, or runs and never becomes ready. Gives its words.
-fn stays_out(cluster: &Cluster, node: u32, data: &std::path::Path) -> String {
-    let mut child = Command::new(BINARY)
-        .args(cluster.arguments(node, data))
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("start");
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(4) && child.try_wait().expect("wait").is_none() {
-        publish_beside(cluster, node);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let _ = child.kill();
-    let status = child.wait().expect("wait");
-    assert_ne!(status.code(), Some(0), "it ended as if all were well");
-    let mut words = String::new();
-    child.stderr.take().expect("stderr").read_to_string(&mut words).expect("stderr");
-    let ready = words.lines().any(|line| line.trim_end().ends_with("ready"));
-    assert!(!ready, "a stranger became ready: {words}");
-    words
-}
-
-/// The others go on.
-fn publish_beside(cluster: &Cluster, stranger: u32) {
-    let answer =
-        cluster.call(stranger % 3 + 1, "POST", &format!("{T}/topics/orders/messages"), &[], b"beside a stranger");
-    // The first one may find the leader gone.
-    assert!(matches!(answer.status, 201 | 503 | 504), "{answer}");
 }
 
 #[test]

@@ -27,7 +27,8 @@ impl Shard {
     pub(super) fn known_leader(&self) -> Option<NodeId> {
         let metrics = self.running.get()?.raft.server_metrics();
         let leader = metrics.borrow_watched().current_leader;
-        leader.map(node_of)
+        let own = self.core.id;
+        leader.filter(|leader| *leader == own || !self.core.leadership.is_silent(node_of(*leader))).map(node_of)
     }
 
     pub(super) async fn read_index(&self, within: Duration) -> Result<(), BarrierError> {
