@@ -25,6 +25,21 @@ pub(crate) fn everything(cluster: &Cluster, ledger: &Ledger) {
         }
     }
     promises(ledger, stored);
+    explain(cluster, ledger);
+}
+
+/// What the broker itself says of messages that were never settled.
+fn explain(cluster: &Cluster, ledger: &Ledger) {
+    let state = ledger.state();
+    let unsettled = state.wrong.iter().filter_map(|(.., words)| words.split_once(" was never settled by "));
+    for (name, group) in unsettled.take(4) {
+        let Some((place, (id, _))) = state.seen.iter().find(|(_, (_, seen))| seen == name) else { continue };
+        let explained = cluster.get(1, &format!("{T}/messages/{id}/explain?group={group}"));
+        let leases = state.leases.get(&(group.to_owned(), name.to_owned()));
+        eprintln!("{name} at {place:?}, leased {leases:?}: {explained}");
+        let lag = cluster.get(1, &format!("{T}/groups/{group}/lag"));
+        eprintln!("lag of {group}: {lag}");
+    }
 }
 
 /// Every message of a queue, as one node has it.

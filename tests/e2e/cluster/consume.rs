@@ -85,6 +85,7 @@ pub(crate) fn run(nodes: &[String], ledger: &Ledger, stop: &Stop, group: Group, 
 fn look(ledger: &Ledger, group: Group, name: &str, asked: Instant, lease: &Value) {
     let mut state = ledger.state();
     state.delivered += 1;
+    state.leases.insert((group.name().to_owned(), name.to_owned()), format!("attempt {}", lease["attempt"]));
     let settled = state.settled.get(&(group.name(), name.to_owned())).copied();
     drop(state);
     if settled.is_some_and(|at| at < asked) {
@@ -116,7 +117,10 @@ fn settle(client: &mut Client<'_>, ledger: &Ledger, group: Group, items: &[(Stri
             Some("settled" | "already-settled") if item["op"] == "ack" => {
                 ledger.state().settled.insert((group.name(), name.clone()), now);
             }
-            Some("settled" | "already-settled" | "lease-expired") => {}
+            Some("settled" | "already-settled" | "lease-expired") => {
+                let word = format!("{}: {}", item["op"], result["status"]);
+                ledger.state().leases.insert((group.name().to_owned(), name.clone()), word);
+            }
             _ => ledger.wrong(Wrong::Different, format!("{}: settling {name}: {result}", group.name())),
         }
     }

@@ -86,6 +86,8 @@ pub(crate) struct State {
     places: HashMap<String, Place>,
     /// When a group's settling of a message was answered.
     pub(crate) settled: HashMap<(&'static str, String), Instant>,
+    /// What consumers did with messages that were leased: the last word on each.
+    pub(crate) leases: HashMap<(String, String), String>,
     pub(crate) wrong: Vec<(Wrong, usize, String)>,
     /// Messages seen by stream readers and by consumers.
     pub(crate) streamed: u64,
