@@ -37,11 +37,18 @@ pub(crate) enum Side {
     Listening,
 }
 
+/// Why a connection was refused.
+#[derive(Clone)]
+struct Refused {
+    reason: String,
+    in_words: bool,
+}
+
 #[derive(Default)]
 struct State {
     seen: Seen,
     /// Why the last connection was refused, by [`Side`]: one side may be welcome and the other not.
-    refused: [Option<String>; 2],
+    refused: [Option<Refused>; 2],
     callers: [Option<Arc<Caller>>; Lane::ALL.len()],
     /// The connections it dialed: what ends each.
     dialed: [Option<CancellationToken>; Lane::ALL.len()],
@@ -108,11 +115,16 @@ impl Link {
 
     /// One side refused the other.
     pub(crate) fn refused(&self, side: Side, reason: String) {
+        self.failed(side, reason, true);
+    }
+
+    /// A connection did not get through its hello; `in_words` if one of the two said why.
+    pub(crate) fn failed(&self, side: Side, reason: String, in_words: bool) {
         if self.complaints.may(&reason) {
             let (node, address) = (self.node.0, &self.address);
             tracing::warn!(peer.node = node, peer.address = address, reason, "no connection with node {node}");
         }
-        self.change(|state| state.refused[side as usize] = Some(reason));
+        self.change(|state| state.refused[side as usize] = Some(Refused { reason, in_words }));
     }
 
     pub(crate) fn measured(&self, round_trip: Duration) {
@@ -125,7 +137,10 @@ impl Link {
             let mut state = self.state.lock();
             let before = state.seen.clone();
             change(&mut state);
-            state.seen.refused = state.refused.iter().flatten().next().cloned();
+            // What was said in words explains more.
+            let refused = state.refused.iter().flatten().max_by_key(|refused| refused.in_words).cloned();
+            state.seen.refused_in_words = refused.as_ref().is_some_and(|refused| refused.in_words);
+            state.seen.refused = refused.map(|refused| refused.reason);
             state.seen.connected = state.callers.iter().all(Option::is_some);
             (before, state.seen.clone())
         };

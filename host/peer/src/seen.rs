@@ -13,6 +13,8 @@ pub struct Seen {
     pub connected: bool,
     /// Why the last attempt in either direction was refused, or the address cannot be used; gone with the next that is not.
     pub refused: Option<String>,
+    /// One of the two said so in words, by its own rules; else the connection broke, or nobody could talk on it.
+    pub refused_in_words: bool,
     /// How long a ping on the control connection took last.
     pub round_trip: Option<Duration>,
 }

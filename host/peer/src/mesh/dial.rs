@@ -50,7 +50,8 @@ impl Mesh {
             Denied::Late => tracing::debug!(peer.node = link.node.0, "a node did not say hello in time"),
             _ => {
                 self.tally.refused.fetch_add(1, Ordering::Relaxed);
-                link.refused(Side::Dialing, denied.to_string());
+                let in_words = matches!(denied, Denied::Theirs(_) | Denied::Ours { .. });
+                link.failed(Side::Dialing, denied.to_string(), in_words);
             }
         }
     }

@@ -33,8 +33,10 @@ pub(crate) struct Heard {
     pub(crate) standing: Option<Standing>,
     /// It can be asked something now.
     pub(crate) connected: bool,
-    /// Why it refuses this node.
+    /// Why there is no connection with it.
     pub(crate) refusal: Option<String>,
+    /// One of the two said so by its own rules; else it may pass by itself.
+    pub(crate) in_words: bool,
 }
 
 /// What to do next.
@@ -200,8 +202,8 @@ pub(crate) fn check(node: NodeId, own: &Standing, others: &BTreeMap<NodeId, Hear
     for (by, standing) in standings.iter().filter(|(_, standing)| compared(standing)) {
         agree(*by, own, standing)?;
     }
-    let refusing: Vec<_> = others.iter().filter(|(_, heard)| heard.refusal.is_some()).map(|(id, _)| *id).collect();
-    let reason = others.values().find_map(|heard| heard.refusal.clone());
+    let refusing: Vec<_> = others.iter().filter(|(_, heard)| heard.in_words).map(|(id, _)| *id).collect();
+    let reason = others.values().filter(|heard| heard.in_words).find_map(|heard| heard.refusal.clone());
     match reason {
         Some(reason) if too_many(refusing.len()) => Err(Refusal::Refused { by: refusing, reason }),
         _ => Ok(()),

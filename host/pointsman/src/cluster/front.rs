@@ -1,21 +1,22 @@
 //! What arrives from other nodes, and what this one says of itself.
 
+mod asked;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pointsman_api::Api;
-use pointsman_broker::{Broker, NodeEntry};
+use pointsman_broker::Broker;
 use pointsman_consensus::transport::{Lane, Serve as _};
 use pointsman_model::time::SharedClock;
 use pointsman_model::{NodeId, ShardId};
-use pointsman_peer::{BoxFuture, CallError, ForwardAnswer, Handler, Hello, Service};
+use pointsman_peer::{BoxFuture, ForwardAnswer, Handler, Hello, Service};
 use pointsman_storage::identity::Identity;
 use tokio::sync::{mpsc, watch};
 
-use super::ask::{Ask, Form, NextLife};
+use super::ask::Form;
 use super::directory::Directory;
 use super::formation::{Heard, Standing};
 use super::links::{Links, to_api, to_peer};
@@ -25,8 +26,6 @@ use crate::node::FEATURE_LEVEL;
 
 /// Difference of wall clocks that is worth a warning: from here on stamps would jump with a change of leader.
 const CLOCK_DIFFERENCE_MS_MAX: u64 = 1_000;
-/// How long the leader of the metadata shard may take to give out a life.
-const PASS_ON_WITHIN: Duration = Duration::from_secs(6);
 
 /// What arrives from other nodes is handled here.
 #[derive(Clone)]
@@ -120,7 +119,7 @@ impl Front {
                 let note = Note::decode(&hello.note)?;
                 Some(Standing { cluster: hello.cluster, incarnation: hello.incarnation, note })
             });
-            Heard { standing, connected: seen.connected, refusal: seen.refused }
+            Heard { standing, connected: seen.connected, refusal: seen.refused, in_words: seen.refused_in_words }
         };
         self.0.list.others().map(|(id, _)| (id, heard(id))).collect()
     }
@@ -176,87 +175,17 @@ impl Inner {
         note
     }
 
-    /// The lowest node asks this one to be of its cluster.
-    async fn form(self: Arc<Self>, from: NodeId, form: Form) -> Result<Bytes, String> {
-        let lowest = self.list.nodes.keys().next().copied();
-        if lowest != Some(from) {
-            return Err(format!("node {from} is not the lowest of --peers here"));
-        }
-        let standing = self.standing();
-        let Form { cluster, data_shards, segment_bytes } = form;
-        if (data_shards, segment_bytes) != (standing.note.data_shards, standing.note.segment_bytes) {
-            return Err("data_shards or segment_bytes are set otherwise here".to_owned());
-        }
-        if standing.note.formed || self.replace {
-            return Err("the cluster is formed already".to_owned());
-        }
-        match standing.cluster {
-            Some(own) if own == cluster => return Ok(Bytes::new()),
-            Some(_) => return Err("this node is of another cluster".to_owned()),
-            None => {}
-        }
-        let claimed = Front(self).claim(cluster, 0).await.map_err(|error| error.to_string())?;
-        if claimed.cluster == cluster { Ok(Bytes::new()) } else { Err("this node is of another cluster".to_owned()) }
-    }
-
-    /// Gives a node that lost its data its next life.
-    async fn next_life(self: Arc<Self>, node: NodeId, passed_on: bool) -> Result<Bytes, String> {
-        let (Some((broker, _)), Some(shards)) = (self.serving.get(), self.shards.get()) else {
-            return Err("this node is starting".to_owned());
-        };
-        let peer = self.list.nodes.get(&node).ok_or_else(|| format!("there is no node {node} here"))?;
-        let metadata: &dyn pointsman_broker::ports::Shard = &*shards.metadata;
-        if metadata.leadership().is_none() {
-            let leader = metadata.leader().filter(|leader| *leader != self.list.own && !passed_on);
-            let leader = leader.ok_or("the metadata shard has no leader yet")?;
-            let ask = Ask::Replace { node: node.0, passed_on: true };
-            return self.links.ask(leader, &ask, PASS_ON_WITHIN).await.map_err(|error| match error {
-                CallError::Refused(reason) => reason,
-                other => format!("node {leader}: {other}"),
-            });
-        }
-        let known = metadata.status().replicas.into_iter().filter(|replica| replica.node == node);
-        let known =
-            known.map(|replica| replica.incarnation).max().ok_or_else(|| format!("there is no node {node} here"))?;
-        let row = broker.node_rows().remove(&node);
-        let (last, revision) =
-            row.map_or((known, None), |(row, revision)| (row.incarnation.max(known), Some(revision)));
-        let incarnation = last.checked_add(1).ok_or("the node has had all its lives")?;
-        let entry = NodeEntry { incarnation, peer_address: peer.peer.to_string(), address: peer.http.to_string() };
-        broker.put_node(node, entry, revision).await.map_err(|error| error.to_string())?;
-        let cluster = self.identity.borrow().ok_or("this node has no cluster")?.cluster;
-        let data_shards = u16::try_from(shards.data.len()).unwrap_or(u16::MAX);
-        tracing::info!(
-            node.id = node.0,
-            node.incarnation = incarnation,
-            "a node takes its place with an empty directory"
-        );
-        Ok(NextLife { cluster, incarnation, data_shards, segment_bytes: self.segment_bytes }.encode())
-    }
-
-    async fn asked(self: Arc<Self>, from: NodeId, request: Bytes) -> Result<Bytes, String> {
-        match Ask::decode(&request)? {
-            Ask::Form(form) => self.form(from, form).await,
-            Ask::Replace { node, passed_on } => {
-                if !passed_on && node != from.0 {
-                    return Err("a node asks for itself".to_owned());
-                }
-                self.next_life(NodeId(node), passed_on).await
-            }
-            Ask::Inner(request) => match self.serving.get() {
-                Some((broker, _)) => broker.serve_node_call(from, request.into()).await,
-                None => Err("this node is starting".to_owned()),
-            },
-        }
-    }
-
+    /// A hello may lie unread for a while, so one that looks old says nothing; the node behind is the one that notices.
     fn compare_clocks(&self, peer: &Hello) {
-        let here = self.clock.wall().0;
-        let differ = here.abs_diff(peer.wall_ms) > CLOCK_DIFFERENCE_MS_MAX;
+        let ahead_ms = peer.wall_ms.saturating_sub(self.clock.wall().0);
+        let differ = ahead_ms > CLOCK_DIFFERENCE_MS_MAX;
         let before = self.clocks.lock().insert(peer.node, differ);
         if differ && before != Some(true) {
-            let ahead_ms = i128::from(peer.wall_ms) - i128::from(here);
-            tracing::warn!(node.id = peer.node.0, ahead_ms = %ahead_ms, "the clock of a node differs; let both follow a time server");
+            tracing::warn!(
+                node.id = peer.node.0,
+                ahead_ms,
+                "the clock of a node is ahead; let both follow a time server"
+            );
         }
     }
 }

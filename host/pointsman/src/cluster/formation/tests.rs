@@ -17,7 +17,7 @@ fn standing(cluster: Option<Uuid>, formed: bool) -> Standing {
 const EMPTY: Option<Uuid> = None;
 
 fn heard(standing: Standing) -> Heard {
-    Heard { standing: Some(standing), connected: true, refusal: None }
+    Heard { standing: Some(standing), connected: true, ..Heard::default() }
 }
 
 fn others(own: u32, standings: &[Option<Standing>]) -> BTreeMap<NodeId, Heard> {
@@ -163,9 +163,15 @@ fn all_are_told_the_same() {
 fn a_node_that_all_others_refuse_says_why() {
     let empty = standing(EMPTY, false);
     let mut found = others(2, &[None, None]);
-    found.get_mut(&NodeId(1)).expect("there").refusal = Some("no".into());
+    let refuse = |found: &mut BTreeMap<NodeId, Heard>, id, in_words| {
+        let heard = found.get_mut(&NodeId(id)).expect("there");
+        (heard.refusal, heard.in_words) = (Some("no".into()), in_words);
+    };
+    refuse(&mut found, 1, true);
     assert!(matches!(next(NodeId(2), &empty, &found, false), Step::WaitFor(_)));
-    found.get_mut(&NodeId(3)).expect("there").refusal = Some("no".into());
+    refuse(&mut found, 3, false);
+    assert!(matches!(next(NodeId(2), &empty, &found, false), Step::WaitFor(_)), "a connection that broke");
+    refuse(&mut found, 3, true);
     let both = vec![NodeId(1), NodeId(3)];
     let refused = refusal(next(NodeId(2), &empty, &found, false));
     assert_eq!(refused, Refusal::Refused { by: both.clone(), reason: "no".into() });
