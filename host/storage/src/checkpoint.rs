@@ -79,6 +79,10 @@ impl Checkpoints {
     /// [`Error::Io`].
     pub fn open(disk: Arc<dyn Disk>, owner: Owner, dir: &Path) -> Result<Self> {
         disk.create_dir(dir).map_err(Error::io("create", dir))?;
+        // Without its name the directory and all in it may be gone after a power cut, however often it was synced.
+        if let Some(parent) = dir.parent() {
+            disk.sync_dir(parent).map_err(Error::io("sync the parent of", dir))?;
+        }
         for name in disk.list(dir).map_err(Error::io("list", dir))? {
             if name.ends_with(UNFINISHED) {
                 let path = dir.join(name);

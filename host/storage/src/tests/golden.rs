@@ -17,6 +17,8 @@ use crate::identity::{Identity, Owner};
 use crate::log::{CommitLog, Frame, LogConfig};
 use crate::vote::{Vote, VoteFile};
 
+mod derived;
+
 const IDENTITY: Identity = Identity { cluster: *b"golden directory", node: 3, incarnation: 1 };
 const OWNER: Owner = Owner { cluster: IDENTITY.cluster, shard: ShardId(2) };
 

@@ -35,10 +35,12 @@ impl Sim {
             return Err(format!("voted in term {}, remembers {voted}", moment.voted));
         }
         let entries = now(self.store.try_get_log_entries(0..u64::MAX)).map_err(|error| error.to_string())?;
-        if entries.len() != last {
-            return Err(format!("{} of {last} entries can be read", entries.len()));
+        let first = log.purged().map_or(0, |base| base.index.0 as usize + 1);
+        if entries.len() + first != last {
+            return Err(format!("{} of the entries {first} to {last} can be read", entries.len()));
         }
-        for (entry, proposed) in entries.iter().zip(&self.proposed) {
+        self.check_base()?;
+        for (entry, proposed) in entries.iter().zip(&self.proposed[first..]) {
             let same = match (&entry.payload, &proposed.entry.payload) {
                 (Payload::Batch(a), Payload::Batch(b)) => a.records == b.records && a.stamp == b.stamp,
                 (Payload::Blank, Payload::Blank) => true,
@@ -54,6 +56,16 @@ impl Sim {
         self.check_queues()?;
         let duplicates = self.check_keys()?;
         Ok(Timers { duplicates, ..self.check_timers()? })
+    }
+
+    /// Once something is purged, the checkpoint at the log's base is there: it is truth like the log.
+    fn check_base(&self) -> Result<(), String> {
+        let Some(base) = self.core.log.purged() else { return Ok(()) };
+        let current = self.core.current_snapshot().map_err(|error| error.to_string())?;
+        match current.and_then(|snapshot| snapshot.meta.last_log_id) {
+            Some(id) if id.index == base.index.0 => Ok(()),
+            other => Err(format!("the log starts behind {}, the checkpoint is of {other:?}", base.index)),
+        }
     }
 
     /// Within the window of a key one message is visible, and what was called its duplicate is one.
@@ -117,6 +129,8 @@ impl Sim {
                         return Err(format!("{:?}, due at {due}, was delivered at {}", at.place, found.stored_at));
                     }
                 }
+                // Where it was delivered is forgotten with the segment that it was delivered in.
+                (None, None) if machine.state().released.upto() >= Some(index) => {}
                 both => return Err(format!("{:?}: {both:?}", at.place)),
             }
         }
@@ -140,6 +154,10 @@ impl Sim {
                     return Err(format!("offset {} follows {offset}", published.offset));
                 }
                 *offset += 1;
+                let earliest = self.core.machine.read().state().ends(TOPIC, published.queue).earliest;
+                if published.offset.0 < earliest {
+                    continue;
+                }
                 let entry = self.core.queues.get(TOPIC, published.queue, published.offset);
                 let entry = entry.map_err(|error| error.to_string())?.ok_or("a queue entry is missing")?;
                 if entry.log_place() != (published.index, published.ordinal) {

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use pointsman_model::LogIndex;
 use pointsman_model::time::{FakeClock, Stamper};
 use pointsman_state_machine::Outcome;
+use pointsman_state_machine::command::{Trim, TrimStep};
 use pointsman_storage::checkpoint::Checkpoints;
 use pointsman_storage::disk::Disk as _;
 use pointsman_storage::disk::sim::{SimDisk, World};
@@ -38,6 +39,8 @@ pub(super) struct Bugs {
     pub(super) log: Option<Mutant>,
     /// State ahead of the log is kept.
     pub(super) state_trusted: bool,
+    /// What a trim released is purged, whether a checkpoint covers it or not.
+    pub(super) purge_unchecked: bool,
 }
 
 /// An entry that was proposed, and what came of it.
@@ -201,7 +204,7 @@ impl Sim {
     }
 
     /// A run of random steps. Returns what was so after each operation of the disk.
-    pub(super) fn work(&mut self, rng: &mut SmallRng, steps: usize) -> Result<Vec<Moment>, String> {
+    pub(super) fn work(&mut self, rng: &mut SmallRng, steps: usize, bugs: Bugs) -> Result<Vec<Moment>, String> {
         let moments: Arc<Mutex<Vec<Moment>>> = Arc::default();
         let (seen, core, calls) = (Arc::clone(&moments), Arc::downgrade(&self.core), Arc::clone(&self.calls));
         // The observer runs inside operations of the log, so it asks only for what needs no lock of the log's own.
@@ -240,6 +243,10 @@ impl Sim {
                 6 => self.apply(self.proposed.len() as u64)?,
                 7 => drop(self.state.flush_now()),
                 8 => drop(self.core.seal_full_segments().map_err(|error| error.to_string())?),
+                9 => {
+                    self.keep_house(bugs)?;
+                    *flushed.lock() = self.core.log.flushed();
+                }
                 _ => {}
             }
             // What was called back is committed: it is applied and answered.
@@ -251,8 +258,37 @@ impl Sim {
         Ok(moments)
     }
 
+    /// Writes checkpoints, and purges to the newest that a trim allows, as a replica does by itself.
+    fn keep_house(&mut self, bugs: Bugs) -> Result<(), String> {
+        let mut target = self.core.keep_house().map_err(|error| error.to_string())?;
+        if bugs.purge_unchecked {
+            let purged = self.core.log.purged().map(|base| base.index);
+            target = self.core.machine.read().state().released.upto().filter(|upto| Some(*upto) > purged);
+        }
+        let Some(target) = target else { return Ok(()) };
+        let term = self.core.log.term_at(target).map_err(|error| error.to_string())?;
+        now(self.store.purge(log_id(term.0, target.0))).map_err(|error| error.to_string())
+    }
+
+    /// Takes some of what the queues have, and gives up some of the segments.
+    fn trim(&self, rng: &mut SmallRng, records: &mut Records) {
+        let machine = self.core.machine.read();
+        let queues = [0, 1].map(|queue| {
+            let ends = machine.state().ends(TOPIC, QueueId(queue));
+            let to = rng.random_range(ends.earliest..=ends.latest);
+            TrimStep { topic: TOPIC.0, queue, from: ends.earliest, to, bytes: ends.bytes / 2 }
+        });
+        let bases: Vec<u64> = machine.state().segments.keys().map(|base| base.0).collect();
+        let base = (!bases.is_empty()).then(|| bases[rng.random_range(0..bases.len())]);
+        let head = postcard::to_stdvec(&Trim { queues: queues.to_vec(), base }).unwrap();
+        records.add(&Header { kind: kind::TRIM, ..Header::default() }, &head, b"");
+    }
+
     pub(super) fn random_payload(&mut self, rng: &mut SmallRng) -> Payload {
         let mut records = Records::default();
+        if rng.random_range(0..4) == 0 {
+            self.trim(rng, &mut records);
+        }
         for n in 0..rng.random_range(1..4) {
             let body = vec![rng.random::<u8>(); rng.random_range(0..1_200)];
             // One in eight was decided under a generation that is gone, and comes to nothing.
