@@ -127,3 +127,84 @@ impl Outbox {
         self.queue.lock().frames.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use pointsman_model::limits;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Outbox, Outgoing};
+    use crate::frame::{HEADER_BYTES, Head, Kind};
+
+    fn outbox() -> Outbox {
+        Outbox::new(CancellationToken::new())
+    }
+
+    fn frame(length: usize) -> Outgoing {
+        Outgoing::new(Head::new(Kind::Reply, 0), Bytes::from(vec![0; length]))
+    }
+
+    #[tokio::test]
+    async fn there_is_room_until_much_is_queued_and_again_when_it_was_taken() {
+        for leaves in [false, true] {
+            let outbox = outbox();
+            outbox.push(frame(limits::PEER_QUEUE_BYTES - HEADER_BYTES - 1));
+            assert!(outbox.room().now_or_never().is_some(), "one byte below");
+            outbox.push(frame(0));
+            let mut room = Box::pin(outbox.room());
+            assert!(room.as_mut().now_or_never().is_none(), "above");
+            if leaves {
+                assert!(outbox.take(&mut Vec::new()).await);
+            } else {
+                outbox.close();
+            }
+            assert!(room.now_or_never().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_counts_as_having_left_when_it_is_taken_and_never_if_it_is_abandoned() {
+        for taken in [false, true] {
+            let (outbox, left) = (outbox(), Arc::new(AtomicBool::new(false)));
+            assert!(outbox.push(Outgoing { left: Some(Arc::clone(&left)), ..frame(1) }));
+            assert!(!left.load(Ordering::Acquire));
+            if taken {
+                assert!(outbox.take(&mut Vec::new()).await);
+            } else {
+                outbox.abandon();
+                assert!(!outbox.take(&mut Vec::new()).await);
+            }
+            assert_eq!(left.load(Ordering::Acquire), taken);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_queued_before_the_close_is_still_taken() {
+        let outbox = outbox();
+        assert!(outbox.push(frame(1)));
+        outbox.close();
+        assert!(!outbox.push(frame(1)));
+        let mut batch = Vec::new();
+        assert!(outbox.take(&mut batch).await);
+        assert_eq!(batch.len(), 1);
+        assert!(!outbox.take(&mut batch).await);
+    }
+
+    #[test]
+    fn a_queue_one_below_at_and_above_its_bound_and_pongs() {
+        let outbox = outbox();
+        outbox.push_pong(1);
+        outbox.push_pong(2);
+        for queued in 1..limits::PEER_QUEUE_FRAMES_MAX {
+            assert!(outbox.push(frame(0)), "{queued} queued");
+        }
+        assert!(!outbox.stop.is_cancelled());
+        assert!(!outbox.push(frame(0)));
+        assert!(outbox.stop.is_cancelled());
+    }
+}
