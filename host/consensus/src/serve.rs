@@ -102,9 +102,12 @@ impl Shard {
     }
 }
 
-/// Appends of a stream that are taken and not answered: their bytes, their term, what was committed.
+/// Appends of a stream that are taken and not answered.
 #[derive(Debug, Default)]
-struct Pending(Mutex<(usize, VecDeque<(usize, u64, Option<LogId>)>)>);
+struct Pending(Mutex<(usize, VecDeque<Taken>)>);
+
+/// Bytes of an append, its term, and what was committed when it left.
+type Taken = (usize, u64, Option<LogId>);
 
 impl Pending {
     /// One more; returns the bytes of all.
@@ -150,6 +153,9 @@ impl Server {
         }
         if node_of(from) != self.from || from == to {
             return Err("it does not come from whom it says".to_owned());
+        }
+        if self.core.leadership.is_closing() {
+            return Err("the node stops".to_owned());
         }
         self.core.failure().map_or(Ok(()), |failure| Err(format!("the shard stopped: {failure}")))
     }

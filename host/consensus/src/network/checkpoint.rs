@@ -62,6 +62,7 @@ fn done<T>(work: Option<Result<T, pointsman_storage::Error>>) -> Result<T, Error
     work.map_or(Err(Error::Malformed("checkpoint: its reader panicked")), |done| done.map_err(Error::from))
 }
 
+#[expect(clippy::result_large_err, reason = "the error is openraft's")]
 fn had(answer: Answer, of: CheckpointId) -> Result<u64, StreamingError<Types>> {
     match answer {
         Answer::Have(bytes) if bytes <= of.bytes => Ok(bytes),

@@ -119,7 +119,9 @@ impl Transport for Side {
             tokio::spawn(async move {
                 let there = async {
                     while let Some(frame) = sent.recv().await {
-                        if deliver.send(frame.concat().into()).await.is_err() {
+                        // What leaves after the cut does not arrive, also before the stream has noticed.
+                        let cut = mesh.reaches(from, to).is_none();
+                        if cut || deliver.send(frame.concat().into()).await.is_err() {
                             break;
                         }
                     }
@@ -127,7 +129,7 @@ impl Transport for Side {
                 };
                 let back = async {
                     while let Some(frame) = answered.recv().await {
-                        if give.send(frame.concat().into()).await.is_err() {
+                        if mesh.reaches(to, from).is_none() || give.send(frame.concat().into()).await.is_err() {
                             break;
                         }
                     }
