@@ -106,8 +106,14 @@ impl Read for ModelState {
 
     fn scan(&self, range: KeyRange<'_>, visit: &mut Visit<'_>) -> Result<()> {
         // A copy, because `visit` may read the state itself.
-        let live = self.inner.lock().live.clone();
-        scan(&live, range, visit);
+        let Some(range) = visible(range) else { return Ok(()) };
+        let copy = |(key, value): (&Vec<u8>, &Value)| (key.clone(), value.clone());
+        let items: Vec<_> = self.inner.lock().live.range::<[u8], _>(range).map(copy).collect();
+        for (key, value) in &items {
+            if visit(key, value) == ControlFlow::Break(()) {
+                break;
+            }
+        }
         Ok(())
     }
 }

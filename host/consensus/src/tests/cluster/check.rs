@@ -4,36 +4,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pointsman_broker::ports::Shard as _;
-use pointsman_model::LogIndex;
+use pointsman_model::{LogIndex, QueueId};
 
 use super::clients::{read_from, topic_id};
-use super::history::{Delivery, Fate, Place, Sent, Settled};
+use super::history::{Delivery, Fate, Place, Sent, Served, Settled};
 use super::network::number;
 use super::node::SimNode;
 use super::world::World;
 use super::{JUDGED, MAX_RETRIES, ORDERED, PLAIN, PLAIN_GROUP, QUEUES, VERSIONS};
 
-/// Body and place in the log of every message.
-type Stored = BTreeMap<Place, (String, (u64, u64))>;
-
 /// Compares the nodes with each other and with what clients were told.
 pub(super) fn check(world: &World) -> Result<(), String> {
     let nodes = world.running();
     let first = same_logs(&nodes)?;
-    let stored = messages(first)?;
+    let mut stored = messages(first)?;
     for node in &nodes[1..] {
         if messages(node)? != stored {
             return Err(format!("node {} serves other messages than node 1", number(node.end.node)));
         }
     }
     let (sent, seen, deliveries, settled) = world.history.take();
+    // What a trim took was served by many; nobody can say more of it now.
+    let earliest = earliest(first);
+    let trimmed = |place: &Place| earliest.get(&(place.0.clone(), place.1)).is_some_and(|earliest| place.2 < *earliest);
+    stored
+        .extend(seen.iter().filter(|(place, _)| trimmed(place)).map(|(place, served)| (place.clone(), served.clone())));
     for (place, served) in &seen {
         if stored.get(place) != Some(served) {
             let now = stored.get(place);
             return Err(format!("uncommitted: {served:?} was served at {place:?}, where {now:?} is stored"));
         }
     }
-    published(&sent, &stored)?;
+    published(&sent, &stored, &trimmed)?;
+    stored.retain(|place, _| !trimmed(place));
     delivered(&deliveries, &settled, &stored, world.happened.lock().terms)
 }
 
@@ -73,14 +76,25 @@ fn same_logs(nodes: &[Arc<SimNode>]) -> Result<&SimNode, String> {
     Ok(first)
 }
 
+/// The first offset of every queue that a trim left.
+fn earliest(node: &SimNode) -> BTreeMap<(String, u16), u64> {
+    let mut out = BTreeMap::new();
+    for name in [PLAIN, JUDGED] {
+        let Some(topic) = topic_id(node, name) else { continue };
+        let ends = |queue| node.shard.state().ends(topic, QueueId(queue)).earliest;
+        out.extend((0..QUEUES).map(|queue| ((name.to_owned(), queue), ends(queue))));
+    }
+    out
+}
+
 /// Every message a node serves; offsets are dense.
-fn messages(node: &SimNode) -> Result<Stored, String> {
-    let mut stored = Stored::new();
+pub(super) fn messages(node: &SimNode) -> Result<Served, String> {
+    let mut stored = Served::new();
     for name in [PLAIN, JUDGED] {
         let Some(topic) = topic_id(node, name) else { continue };
         for queue in 0..QUEUES {
-            let end = node.shard.state().ends(topic, pointsman_model::QueueId(queue)).latest;
-            let mut next = 0;
+            let end = node.shard.state().ends(topic, QueueId(queue)).latest;
+            let mut next = node.shard.state().ends(topic, QueueId(queue)).earliest;
             while next < end {
                 let read = read_from(node, topic, queue, next).map_err(|error| error.to_string())?;
                 if read.is_empty() {
@@ -100,7 +114,7 @@ fn messages(node: &SimNode) -> Result<Stored, String> {
 }
 
 /// What was acknowledged is there, what was refused is not, and nothing is there twice.
-fn published(sent: &[Sent], stored: &Stored) -> Result<(), String> {
+fn published(sent: &[Sent], stored: &Served, trimmed: &dyn Fn(&Place) -> bool) -> Result<(), String> {
     let mut places: BTreeMap<&str, Vec<&Place>> = BTreeMap::new();
     for (place, (body, _)) in stored {
         places.entry(body).or_default().push(place);
@@ -108,7 +122,7 @@ fn published(sent: &[Sent], stored: &Stored) -> Result<(), String> {
     for sent in sent {
         let found = places.remove(&*sent.body).unwrap_or_default();
         match &sent.fate {
-            Fate::Stored(place) if !found.contains(&place) => {
+            Fate::Stored(place) if !found.contains(&place) && (!found.is_empty() || !trimmed(place)) => {
                 return Err(format!("lost: {} was acknowledged at {place:?}, it is at {found:?}", sent.body));
             }
             Fate::NotDone if !found.is_empty() => {
@@ -134,7 +148,7 @@ fn published(sent: &[Sent], stored: &Stored) -> Result<(), String> {
 }
 
 /// One producer's messages are in one queue in the order they were sent.
-fn in_order(sent: &[Sent], stored: &Stored) -> Result<(), String> {
+fn in_order(sent: &[Sent], stored: &Served) -> Result<(), String> {
     let nth: BTreeMap<&str, (usize, usize)> =
         sent.iter().enumerate().map(|(n, sent)| (&*sent.body, (sent.producer, n))).collect();
     let mut last: BTreeMap<(&str, u16, usize), usize> = BTreeMap::new();
@@ -148,7 +162,7 @@ fn in_order(sent: &[Sent], stored: &Stored) -> Result<(), String> {
 }
 
 /// What is settled does not come again, keys keep their order, and nothing comes more often than it may.
-fn delivered(deliveries: &[Delivery], settled: &[Settled], stored: &Stored, terms: u64) -> Result<(), String> {
+fn delivered(deliveries: &[Delivery], settled: &[Settled], stored: &Served, terms: u64) -> Result<(), String> {
     let mut times: BTreeMap<(&str, &Place), u64> = BTreeMap::new();
     for delivery in deliveries {
         let times = times.entry((delivery.group, &delivery.place)).or_default();
@@ -174,8 +188,9 @@ fn delivered(deliveries: &[Delivery], settled: &[Settled], stored: &Stored, term
     Ok(())
 }
 
-/// A message of a key comes when every one before it was settled, and none before it comes again.
-fn key_in_order(key: &str, deliveries: &[&Delivery], settled: &[Settled], stored: &Stored) -> Result<(), String> {
+/// A message of a key comes when every one before it was settled, and none before it comes again. What was trimmed may
+/// never have come.
+fn key_in_order(key: &str, deliveries: &[&Delivery], settled: &[Settled], stored: &Served) -> Result<(), String> {
     let mut asked: BTreeMap<&Place, u64> = BTreeMap::new();
     for one in settled.iter().filter(|one| one.group == ORDERED) {
         let first = asked.entry(&one.place).or_insert(one.asked);

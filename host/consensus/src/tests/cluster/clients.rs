@@ -16,7 +16,7 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use tokio::time::sleep;
 
-use super::history::{Fate, Sent, place_of};
+use super::history::{Fate, Place, Sent, place_of};
 use super::network::number;
 use super::node::SimNode;
 use super::world::{Said, World, call};
@@ -43,6 +43,7 @@ pub(super) async fn produce(world: Arc<World>, producer: usize, switch: Arc<Swit
     let mut rng = world.rng();
     let (keyed, topic) = (producer % 2 == 0, if producer == 2 { JUDGED } else { PLAIN });
     let mut node = producer;
+    let mut stored: Vec<(String, Place)> = Vec::new();
     for n in 0.. {
         if world.is_over() {
             return;
@@ -54,25 +55,33 @@ pub(super) async fn produce(world: Arc<World>, producer: usize, switch: Arc<Swit
         if fate == Fate::Unknown {
             world.happened.lock().unknown += 1;
         }
-        if let (Fate::Stored(place), true) = (&fate, keyed && rng.random_range(0..8) == 0) {
-            // A client that lost the answer asks once more, somewhere else.
+        if let Fate::Stored(place) = &fate
+            && keyed
+        {
+            stored.push((body.clone(), place.clone()));
+        }
+        if !stored.is_empty() && rng.random_range(0..8) == 0 {
+            // A client that lost an answer, maybe long ago, asks once more, somewhere else.
+            let (body, place) = &stored[rng.random_range(0..stored.len())];
             node += 1;
-            let (second, _) = publish(&world, &mut node, (topic, &body), true, producer).await;
+            let (second, _) = publish(&world, &mut node, (topic, body), true, producer).await;
             if let Fate::Stored(other) = second {
                 world.happened.lock().duplicates += 1;
                 if other != *place {
-                    world.history.fail(format!("{body} was stored at {place:?}, and its retry is told {other:?}"));
+                    world
+                        .history
+                        .fail(format!("twice: {body} was stored at {place:?}, and its retry is told {other:?}"));
                 }
             }
         }
         world.happened.lock().retried_with_key += usize::from(again && keyed);
         world.history.sent(Sent { producer, body, topic, keyed, fate, versions });
-        sleep(Duration::from_millis(rng.random_range(30..250))).await;
+        sleep(Duration::from_millis(rng.random_range(80..400))).await;
     }
 }
 
 /// Publishes a message; says whether it was tried again after nobody knew what had become of it.
-async fn publish(
+pub(super) async fn publish(
     world: &World,
     node: &mut usize,
     (topic, body): (&'static str, &str),
@@ -134,16 +143,19 @@ pub(super) async fn switch_binding(world: &World, switch: &Switch) {
 pub(super) async fn read(world: Arc<World>, at: usize) {
     let mut rng = world.rng();
     let mut next = [[0_u64; QUEUES as usize]; 2];
+    let mut life = 0;
     while !world.is_over() {
-        sleep(Duration::from_millis(rng.random_range(40..200))).await;
+        sleep(Duration::from_millis(rng.random_range(60..250))).await;
         let Some(node) = world.node(at) else { continue };
+        if std::mem::replace(&mut life, node.end.life) != node.end.life {
+            // A restarted node may still have to learn what it served before.
+            next.iter_mut().flatten().for_each(|from| *from = from.saturating_sub(3));
+        }
         let topics = [PLAIN, JUDGED].map(|topic| topic_id(&node, topic));
         for (topic, (name, offsets)) in topics.into_iter().zip([PLAIN, JUDGED].into_iter().zip(&mut next)) {
             let Some(topic) = topic else { continue };
             for queue in 0..QUEUES {
                 let from = &mut offsets[usize::from(queue)];
-                // A restarted node may still have to learn what it served before.
-                *from = from.saturating_sub(2);
                 match read_from(&node, topic, queue, *from) {
                     Ok(messages) => {
                         for (body, place) in messages {
@@ -151,6 +163,7 @@ pub(super) async fn read(world: Arc<World>, at: usize) {
                             *from += 1;
                         }
                     }
+                    Err(ReadError::Expired { earliest }) => *from = earliest.0,
                     Err(error) => world.history.fail(format!("node {} cannot read: {error}", number(at))),
                 }
             }
@@ -182,7 +195,7 @@ pub(super) fn topic_id(node: &SimNode, name: &str) -> Option<TopicId> {
 pub(super) async fn read_fresh(world: Arc<World>) {
     let mut rng: SmallRng = world.rng();
     while !world.is_over() {
-        sleep(Duration::from_millis(rng.random_range(50..400))).await;
+        sleep(Duration::from_millis(rng.random_range(60..300))).await;
         let Some(node) = world.node(rng.random_range(0..NODES)) else { continue };
         let floors = world.history.floors();
         let leads = rng.random_range(0..2) == 0;

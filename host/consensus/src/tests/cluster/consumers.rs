@@ -8,11 +8,11 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use tokio::time::sleep;
 
+use super::TENANT_NAME;
 use super::clients::next_node;
 use super::history::Settled;
 use super::node::SimNode;
 use super::world::{Said, World, call};
-use super::{ORDERED, TENANT_NAME};
 
 /// Leases messages of a group and settles them, now and then badly.
 pub(super) async fn consume(world: Arc<World>, consumer: usize, group: &'static str) {
@@ -34,9 +34,7 @@ pub(super) async fn consume(world: Arc<World>, consumer: usize, group: &'static 
                     world.history.delivered(group, asked, lease);
                 }
                 sleep(Duration::from_millis(rng.random_range(0..60))).await;
-                for lease in &leases {
-                    settle(&world, &target, group, lease, &mut rng).await;
-                }
+                settle(&world, &target, group, &leases, &mut rng).await;
                 if leases.is_empty() {
                     sleep(Duration::from_millis(40)).await;
                 }
@@ -49,29 +47,41 @@ pub(super) async fn consume(world: Arc<World>, consumer: usize, group: &'static 
     }
 }
 
-async fn settle(world: &World, node: &SimNode, group: &'static str, lease: &Lease, rng: &mut SmallRng) {
-    let op = match rng.random_range(0..20) {
-        // The consumer died.
-        0 => return,
-        1..=3 => SettleOp::Nack,
-        _ => SettleOp::Ack,
-    };
-    let message = &lease.message;
-    let place = (message.topic.to_string(), message.record.header.queue.0, message.offset.0);
-    let asked = world.history.now();
-    let item = SettleRequest { receipt: lease.receipt.clone(), op, delay_ms: None, lease_ms: None, reason: None };
+async fn settle(world: &World, node: &SimNode, group: &'static str, leases: &[Lease], rng: &mut SmallRng) {
+    let mut items = Vec::new();
+    let mut settled = Vec::new();
+    for lease in leases {
+        let op = match rng.random_range(0..20) {
+            // The consumer died.
+            0 => continue,
+            1..=3 => SettleOp::Nack,
+            _ => SettleOp::Ack,
+        };
+        let message = &lease.message;
+        let place = (message.topic.to_string(), message.record.header.queue.0, message.offset.0);
+        let receipt = lease.receipt.clone();
+        items.push(SettleRequest { receipt, op, delay_ms: None, lease_ms: None, reason: None });
+        settled.push((op, Settled { group, place, asked: world.history.now(), done: None }));
+    }
+    if items.is_empty() {
+        return;
+    }
     let call = call();
-    let answer = node.broker.settle(&call, TENANT_NAME, group, vec![item]);
-    let done = match world.ask(node, Box::pin(answer)).await {
-        Said::Done(results) => match results[0].status {
-            SettleStatus::Settled | SettleStatus::AlreadySettled => Some(world.history.now()),
-            SettleStatus::LeaseExpired | SettleStatus::Invalid | SettleStatus::Extended => return,
-        },
+    let answer = node.broker.settle(&call, TENANT_NAME, group, items);
+    let results = match world.ask(node, Box::pin(answer)).await {
+        Said::Done(results) => Some(results),
         Said::NotDone(_) => return,
         Said::Unknown => None,
     };
-    // A nack of the last attempt settles, too; one before it makes the message come again.
-    if op == SettleOp::Ack || group != ORDERED && done.is_none() {
-        world.history.settled(Settled { group, place, asked, done: done.filter(|_| op == SettleOp::Ack) });
+    for (n, (op, mut settled)) in settled.into_iter().enumerate() {
+        match results.as_ref().map(|results| results[n].status) {
+            Some(SettleStatus::Settled | SettleStatus::AlreadySettled) => settled.done = Some(world.history.now()),
+            Some(SettleStatus::LeaseExpired | SettleStatus::Invalid | SettleStatus::Extended) => continue,
+            None => {}
+        }
+        // A nacked message comes again.
+        if op == SettleOp::Ack {
+            world.history.settled(settled);
+        }
     }
 }

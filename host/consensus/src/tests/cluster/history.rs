@@ -9,6 +9,9 @@ use pointsman_broker::view::{Lease, PublishReceipt};
 /// Topic, queue and offset.
 pub(super) type Place = (String, u16, u64);
 
+/// Body and place in the log (entry, record) of what is or was at a place.
+pub(super) type Served = BTreeMap<Place, (String, (u64, u64))>;
+
 /// What became of a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -64,7 +67,7 @@ pub(super) struct History {
 #[derive(Default)]
 struct Inner {
     sent: Vec<Sent>,
-    seen: BTreeMap<Place, (String, (u64, u64))>,
+    seen: Served,
     deliveries: Vec<Delivery>,
     settled: Vec<Settled>,
     /// First offset behind all that is acknowledged, by topic and queue.
@@ -127,7 +130,7 @@ impl History {
     }
 
     /// What was published, seen, delivered and settled.
-    pub(super) fn take(&self) -> (Vec<Sent>, BTreeMap<Place, (String, (u64, u64))>, Vec<Delivery>, Vec<Settled>) {
+    pub(super) fn take(&self) -> (Vec<Sent>, Served, Vec<Delivery>, Vec<Settled>) {
         let inner = self.inner.lock();
         (inner.sent.clone(), inner.seen.clone(), inner.deliveries.clone(), inner.settled.clone())
     }

@@ -1,24 +1,22 @@
 //! The network between the nodes, in memory: delay, loss, repeats, late delivery, cut and half-open links.
 //!
-//! A call or a frame is on its way for a random time. One that meets a *hole* waits there, and arrives late when the hole
-//! is mended; one that meets a *cut* is gone, and so is the stream it belonged to. Nothing reaches or leaves a node of
-//! an earlier life.
+//! A call or a frame is on its way for a random time. One that meets a *hole* waits there, and arrives late when it is
+//! mended; one that meets a *cut* is gone, and so is its stream. Nothing reaches or leaves a node of an earlier life.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pointsman_broker::ports::BoxFuture;
 use pointsman_model::{NodeId, ShardId};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::NODES;
 use super::trace::Trace;
-use crate::transport::{AppendStream, Lane, Serve, Transport, TransportError};
+use crate::transport::{AppendStream, Lane, Serve, TransportError};
 
 /// Frames on their way one way of a stream.
 const WINDOW: usize = 64;
@@ -181,7 +179,7 @@ impl Net {
     }
 
     /// A call and its answer, however long they take.
-    async fn exchange(
+    pub(super) async fn exchange(
         self: Arc<Self>,
         from: End,
         to: usize,
@@ -264,13 +262,17 @@ impl Net {
         broken.send_replace(true);
     }
 
-    async fn open(self: Arc<Self>, from: End, to: usize, shard: ShardId) -> Result<AppendStream, TransportError> {
-        let unreachable = TransportError::Unreachable(number(to));
+    pub(super) async fn open(
+        self: Arc<Self>,
+        from: End,
+        to: usize,
+        shard: ShardId,
+    ) -> Result<AppendStream, TransportError> {
         let found = self.serving(to).filter(|_| self.is_alive(from));
         let (Some((target, serve)), Link::Up) = (found, self.link(from.node, to)) else {
             let wait = if self.link(from.node, to) == Link::Hole { 500 } else { 1 };
             sleep(Duration::from_millis(wait)).await;
-            return Err(unreachable);
+            return Err(TransportError::Unreachable(number(to)));
         };
         sleep(Duration::from_millis(1)).await;
         let (requests, leaving) = mpsc::channel(WINDOW);
@@ -290,49 +292,9 @@ pub(super) fn number(node: usize) -> NodeId {
     NodeId(node as u32 + 1)
 }
 
-/// The place of a node in the simulation's arrays.
-pub(super) fn place(node: NodeId) -> usize {
-    node.0 as usize - 1
-}
-
-fn concat(pieces: Vec<Bytes>) -> Bytes {
+pub(super) fn concat(pieces: Vec<Bytes>) -> Bytes {
     match &pieces[..] {
         [one] => one.clone(),
         _ => pieces.concat().into(),
-    }
-}
-
-/// One node's way to the others.
-pub(super) struct Wire {
-    pub(super) net: Arc<Net>,
-    pub(super) from: End,
-}
-
-impl Transport for Wire {
-    fn call(
-        &self,
-        to: NodeId,
-        lane: Lane,
-        shard: ShardId,
-        request: Vec<Bytes>,
-        within: Duration,
-    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
-        let (net, from) = (Arc::clone(&self.net), self.from);
-        let (said, heard) = oneshot::channel();
-        Box::pin(async move {
-            // What was sent is on its way, whether or not its caller waits for it.
-            tokio::spawn(async move {
-                let answer = net.exchange(from, place(to), lane, shard, concat(request)).await;
-                drop(said.send(answer));
-            });
-            match tokio::time::timeout(within, heard).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(_)) | Err(_) => Err(TransportError::Unanswered(to)),
-            }
-        })
-    }
-
-    fn append_stream(&self, to: NodeId, shard: ShardId) -> BoxFuture<'static, Result<AppendStream, TransportError>> {
-        Box::pin(Arc::clone(&self.net).open(self.from, place(to), shard))
     }
 }

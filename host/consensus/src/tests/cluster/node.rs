@@ -24,9 +24,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::network::{End, Net, Wire, number};
+use super::network::{End, Net, number};
 use super::probe::Mutant;
 use super::state::{Ledger, WatchedState};
+use super::wire::Wire;
 use super::{NODES, SHARD};
 use crate::core::Core;
 use crate::recovery::{Found, assemble, misfit};
@@ -35,7 +36,7 @@ use crate::{Background, Cluster, Node, Shard, ShardConfig};
 const DIR: &str = "/1";
 const CLUSTER: [u8; 16] = [7; 16];
 /// Small, so that a run seals some.
-const SEGMENT_BYTES: u64 = 32 << 10;
+const SEGMENT_BYTES: u64 = 16 << 10;
 /// Waits of the retry table are this much shorter.
 const TIME_SCALE: f64 = 0.01;
 
@@ -117,7 +118,7 @@ impl SimNode {
         let log_config = LogConfig {
             segment_bytes: SEGMENT_BYTES,
             zero_ahead: false,
-            tail_cache_bytes: 16 << 10,
+            tail_cache_bytes: 8 << 10,
             writer: WriterMode::Manual,
             ..LogConfig::new(DIR.into(), owner.cluster, owner.shard)
         };
@@ -134,6 +135,7 @@ impl SimNode {
             model,
             node: end.node,
             ledger: Arc::clone(&parts.ledger),
+            forgets_keys: parts.mutant == Some(Mutant::DedupForgotten),
             alive: Arc::clone(&alive),
         };
         let model = match &remains.state {
@@ -242,12 +244,17 @@ impl SimNode {
 async fn write(core: Arc<Core>, mut rng: SmallRng, sync_ms: Arc<AtomicU64>) {
     loop {
         core.probe.appended().await;
-        let most = sync_ms.load(Ordering::Relaxed);
-        // A slow one is slow for certain.
-        let least = if most > SYNC_MS { most } else { 0 };
-        sleep(Duration::from_millis(rng.random_range(least..=most))).await;
-        if core.log.step().is_err() {
-            return;
+        // A group commit ends with its segment.
+        let mut wrote = true;
+        while wrote {
+            let most = sync_ms.load(Ordering::Relaxed);
+            // A slow one is slow for certain.
+            let least = if most > SYNC_MS { most } else { 0 };
+            sleep(Duration::from_millis(rng.random_range(least..=most))).await;
+            match core.log.step() {
+                Ok(more) => wrote = more,
+                Err(_) => return,
+            }
         }
         if rng.random_range(0..8) == 0 {
             drop(core.state.flush_now());

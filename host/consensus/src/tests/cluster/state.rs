@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pointsman_model::{LogIndex, hash};
+use pointsman_state_machine::table;
 use pointsman_storage::state::{
     Applied, Change, Items, KeyRange, ModelState, Read, Snapshot, StateStore, Value, Visit,
 };
@@ -49,6 +50,8 @@ pub(super) struct WatchedState {
     pub(super) ledger: Arc<Ledger>,
     /// Off once the power is cut: what a dead node makes of its memory is nobody's business.
     pub(super) alive: Arc<AtomicBool>,
+    /// A bug: checkpoints come without the keys of messages that are stored once.
+    pub(super) forgets_keys: bool,
 }
 
 impl Read for WatchedState {
@@ -90,7 +93,9 @@ impl StateStore for WatchedState {
     }
 
     fn replace(&self, applied: &Applied, items: &mut Items<'_>) -> Result<()> {
-        self.model.replace(applied, items)
+        let forgets = self.forgets_keys;
+        let mut kept = items.filter(|item| !forgets || item.as_ref().is_ok_and(|(key, _)| key[0] != table::DEDUP));
+        self.model.replace(applied, &mut kept)
     }
 
     fn flush_now(&self) -> Result<Option<Applied>> {

@@ -10,6 +10,8 @@ const LINES_MAX: usize = 120;
 
 struct Inner {
     hash: u64,
+    /// Hash of the faults alone.
+    faults: u64,
     lines: VecDeque<String>,
 }
 
@@ -21,7 +23,7 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn new() -> Self {
-        let inner = Inner { hash: 0, lines: VecDeque::new() };
+        let inner = Inner { hash: 0, faults: 0, lines: VecDeque::new() };
         Self { started: Instant::now(), inner: Mutex::new(inner) }
     }
 
@@ -44,6 +46,9 @@ impl Trace {
         let now = self.now_ms();
         self.mix("say", 0, 0, what.as_ref().as_bytes());
         let mut inner = self.inner.lock();
+        if what.as_ref().starts_with("fault: ") {
+            inner.faults = inner.faults.rotate_left(7) ^ pointsman_model::hash::hash(what.as_ref().as_bytes());
+        }
         if inner.lines.len() >= LINES_MAX {
             inner.lines.pop_front();
         }
@@ -53,6 +58,11 @@ impl Trace {
     /// The hash so far.
     pub(super) fn hash(&self) -> u64 {
         self.inner.lock().hash
+    }
+
+    /// The hash of the faults alone.
+    pub(super) fn faults(&self) -> u64 {
+        self.inner.lock().faults
     }
 
     /// The last lines.

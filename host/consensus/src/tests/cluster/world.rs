@@ -43,6 +43,7 @@ pub(super) struct Happened {
     pub(super) isolated_leaders: usize,
     pub(super) half_open: usize,
     pub(super) transfers: usize,
+    pub(super) installed: usize,
     pub(super) switches: usize,
     pub(super) switches_during_change: usize,
     pub(super) retried_with_key: usize,
