@@ -53,7 +53,8 @@ pub(crate) async fn serve(router: Router, from: NodeId, forwarded: Forwarded) ->
         return answer(&AnswerHead::NotLeader, empty());
     }
     let failure = edge::failure_of(&mut response);
-    if failure.as_ref().is_some_and(|failure| failure.code() == Code::NoLeader) {
+    // What a node refuses because it shuts down, the next leader does.
+    if failure.as_ref().is_some_and(|failure| matches!(failure.code(), Code::NoLeader | Code::Draining)) {
         return answer(&AnswerHead::NotLeader, empty());
     }
     let problem = failure.as_ref().map(|failure| failure.code().as_str().to_owned());

@@ -168,9 +168,10 @@ async fn with_messages(messages: usize) -> FakeNodes {
     let broker = nodes.broker(1);
     broker.put_topic(&call(), TENANT, "t", topic_config(1), Expect::Anything).await.expect("a topic");
     broker.put_group(&call(), TENANT, "g", group_settings(&[("t", None)]), Expect::Anything).await.expect("a group");
-    let messages = (0..messages).map(|n| message(&n.to_string())).collect();
-    let publish = Publish { messages, ack: None, atomic: false };
-    broker.publish(&call(), TENANT, "t", publish).await.expect("published");
+    for n in 0..messages {
+        let publish = Publish { messages: vec![message(&n.to_string())], ack: None, atomic: false };
+        broker.publish(&call(), TENANT, "t", publish).await.expect("published");
+    }
     nodes
 }
 

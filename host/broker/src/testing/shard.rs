@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use pointsman_model::queue_entry::QueueEntry;
-use pointsman_model::record::{self, FRAME_HEADER_BYTES, Header, Record};
+use pointsman_model::record::{self, Header, Record};
 use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{LogIndex, LogPosition, NodeId, Ordinal, QueueId, ShardId, Term, Timestamp, TopicId};
 use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
-use pointsman_state_machine::{EntryMeta, Machine, Outcome, Store, StoreError};
+use pointsman_state_machine::{Machine, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
 use group::{Behind, Entry, Group};
@@ -258,45 +258,6 @@ impl FakeShard {
         let outcomes = self.apply(&entry);
         self.group.replicate(self.node, &entry);
         let _ = reply.send(Ok(Committed { term, index, stamp, outcomes }));
-    }
-
-    /// Applies a committed entry.
-    fn apply(&self, entry: &Entry) -> Vec<Outcome> {
-        let mut log = self.log.write();
-        log.index += 1;
-        assert_eq!(log.index, entry.index.0, "entries come in order");
-        let position = LogPosition(log.position);
-        let (term, index, stamp) = (entry.term, entry.index, entry.stamp);
-        let log = &mut *log;
-        if log.position - log.segment_base >= self.segment_bytes.load(Ordering::Relaxed) {
-            log.segment_base = log.position;
-        }
-        let segment_base = LogPosition(log.segment_base);
-        let meta = EntryMeta { shard: self.id, term, index, stamp, position, segment_base };
-        let applied = log.machine.apply(&log.store, &meta, &entry.records).expect("applies");
-        for range in record::ranges(&entry.records) {
-            let range = range.expect("whole");
-            let at = LogPosition(position.0 + FRAME_HEADER_BYTES + range.start as u64);
-            log.records.insert(at, entry.records.slice(range));
-        }
-        log.position += FRAME_HEADER_BYTES + entry.records.len() as u64;
-        log.entries.push(entry.count);
-        for (key, value) in applied.writes {
-            match value {
-                Some(value) => drop(log.store.0.insert(key, value)),
-                None => drop(log.store.0.remove(&key)),
-            }
-        }
-        for append in applied.queue {
-            let queue = log.queues.entry((append.topic, append.queue)).or_default();
-            assert_eq!(queue.len() as u64, append.offset.0, "offsets are dense");
-            queue.push(append.entry);
-        }
-        for append in applied.keys {
-            log.keys.entry((append.topic, append.key_hash)).or_default().push(append.place);
-        }
-        self.applied.send_replace(index);
-        applied.outcomes
     }
 }
 

@@ -1,12 +1,15 @@
 //! Several fake shards that are replicas of one: what the leader commits is applied by all, or later by one that lags.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use pointsman_model::record::{self, FRAME_HEADER_BYTES};
 use pointsman_model::time::SharedClock;
-use pointsman_model::{LogIndex, NodeId, ShardId, Term, Timestamp};
+use pointsman_model::{LogIndex, LogPosition, NodeId, ShardId, Term, Timestamp};
+use pointsman_state_machine::{EntryMeta, Outcome};
 
 use super::FakeShard;
 
@@ -108,5 +111,44 @@ impl FakeShard {
     pub(super) fn catch_up(&self) {
         let entries = std::mem::take(&mut self.behind.lock().entries);
         entries.iter().for_each(|entry| drop(self.apply(entry)));
+    }
+
+    /// Applies a committed entry.
+    pub(super) fn apply(&self, entry: &Entry) -> Vec<Outcome> {
+        let mut log = self.log.write();
+        log.index += 1;
+        assert_eq!(log.index, entry.index.0, "entries come in order");
+        let position = LogPosition(log.position);
+        let (term, index, stamp) = (entry.term, entry.index, entry.stamp);
+        let log = &mut *log;
+        if log.position - log.segment_base >= self.segment_bytes.load(Ordering::Relaxed) {
+            log.segment_base = log.position;
+        }
+        let segment_base = LogPosition(log.segment_base);
+        let meta = EntryMeta { shard: self.id, term, index, stamp, position, segment_base };
+        let applied = log.machine.apply(&log.store, &meta, &entry.records).expect("applies");
+        for range in record::ranges(&entry.records) {
+            let range = range.expect("whole");
+            let at = LogPosition(position.0 + FRAME_HEADER_BYTES + range.start as u64);
+            log.records.insert(at, entry.records.slice(range));
+        }
+        log.position += FRAME_HEADER_BYTES + entry.records.len() as u64;
+        log.entries.push(entry.count);
+        for (key, value) in applied.writes {
+            match value {
+                Some(value) => drop(log.store.0.insert(key, value)),
+                None => drop(log.store.0.remove(&key)),
+            }
+        }
+        for append in applied.queue {
+            let queue = log.queues.entry((append.topic, append.queue)).or_default();
+            assert_eq!(queue.len() as u64, append.offset.0, "offsets are dense");
+            queue.push(append.entry);
+        }
+        for append in applied.keys {
+            log.keys.entry((append.topic, append.key_hash)).or_default().push(append.place);
+        }
+        self.applied.send_replace(index);
+        applied.outcomes
     }
 }
