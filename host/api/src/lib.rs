@@ -124,7 +124,6 @@ impl Api {
     }
 
     /// What clients reach: [`serve`](serve::serve) runs it.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.public.clone()
     }

@@ -120,7 +120,7 @@ impl Outgoing {
                 let body = match &pieces[..] {
                     [] => Body::empty(),
                     [one] => Body::from(one.clone()),
-                    many => Body::from_stream(stream::iter(many.to_vec().into_iter().map(Ok::<_, BodyLost>))),
+                    _ => Body::from_stream(stream::iter(pieces.clone()).map(Ok::<_, BodyLost>)),
                 };
                 self.state = State::Whole(pieces, share);
                 body
