@@ -132,11 +132,12 @@ impl GroupRuntime {
             if receipt.session >> 32 == u64::from(memory.nonce) {
                 return Ok(Item::Known(self.how_ended(receipt, now)?, None));
             }
-            if receipt.expires <= now {
-                return Ok(Item::Known(SettleStatus::LeaseExpired, None));
-            }
             if self.is_sought_since(receipt) {
                 return Ok(Item::Known(SettleStatus::LeaseExpired, None));
+            }
+            if receipt.expires <= now {
+                // It may be said again because its first answer was lost with the leader that gave the lease.
+                return Ok(Item::Known(self.how_ended(receipt, now)?, None));
             }
             match request.op {
                 // The log compares and sets, whoever gave the lease.
