@@ -51,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) gate: VoteGate,
     /// What `apply` came to, to be compared with the other replicas.
     pub(crate) outcomes: Outcomes,
+    /// The last append found no room for its segment.
+    full: AtomicBool,
     /// Damage of the log that readers met.
     pub(crate) doubts: Doubts,
     /// Why a damaged log is not repaired yet, once that was tried.
@@ -113,6 +115,7 @@ impl Core {
             leadership: Leadership::new(term),
             gate: VoteGate::default(),
             outcomes: Outcomes::default(),
+            full: AtomicBool::new(false),
             doubts: Doubts::default(),
             repairing: Mutex::default(),
             boundary: Boundary::default(),
@@ -146,6 +149,21 @@ impl Core {
             drop(failure);
             self.leadership.stop();
         }
+    }
+
+    /// As [`CommitLog::check_room`], and remembers whether the disk is full.
+    ///
+    /// # Errors
+    /// As [`CommitLog::check_room`].
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<(), pointsman_storage::Error> {
+        let room = self.log.check_room(bytes);
+        self.full.store(room.as_ref().is_err_and(pointsman_storage::Error::is_disk_full), Ordering::Relaxed);
+        room
+    }
+
+    /// True on a replica that found no room for what came last. A node alone tells whoever publishes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed) && self.doubts.is_heard()
     }
 
     /// True while bytes of the log are known not to verify.

@@ -42,9 +42,14 @@ impl Doubts {
         self.heard.store(true, Ordering::Release);
     }
 
+    /// True where there are others to repair from.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Acquire)
+    }
+
     /// Bytes at this place do not verify. False if nobody can do anything about it.
     pub(crate) fn report(&self, place: LogPosition) -> bool {
-        if !self.heard.load(Ordering::Acquire) {
+        if !self.is_heard() {
             return false;
         }
         let mut places = self.places.lock();

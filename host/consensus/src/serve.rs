@@ -263,7 +263,7 @@ impl Server {
             let one_segment = self.core.log.segment_bytes().saturating_sub(SEGMENT_OVERHEAD_BYTES);
             let longest = request.entries.iter().map(Entry::records_bytes).max().unwrap_or(0);
             let ahead = ahead.min(usize::try_from(one_segment).unwrap_or(usize::MAX)).max(longest);
-            self.core.log.check_room(ahead).map_err(|error| words(&error))?;
+            self.core.check_room(ahead).map_err(|error| words(&error))?;
         }
         Ok(request)
     }

@@ -149,7 +149,9 @@ impl Shard {
             let tried = self.core.repairing.lock().clone().map_or_else(String::new, |why| format!("; {why}"));
             return Some(format!("the log is damaged in {damages} place(s){tried}"));
         }
-        self.core.failure()
+        let full =
+            || self.core.is_full().then(|| "the disk is full: nothing is written until there is room".to_owned());
+        self.core.failure().or_else(full)
     }
 
     /// Stops: no more proposals, everything appended is synced, and the state is flushed as far as it may be.

@@ -158,7 +158,7 @@ impl Proposer {
         // More than the next segment need not be there yet, but for an entry that is longer.
         let one_segment = usize::try_from(self.segment_bytes - SEGMENT_OVERHEAD_BYTES).unwrap_or(usize::MAX);
         let ahead = self.promised.load(Ordering::Relaxed).saturating_add(bytes).min(one_segment).max(bytes);
-        self.core.log.check_room(ahead).map_err(|error| match error {
+        self.core.check_room(ahead).map_err(|error| match error {
             error if error.is_disk_full() => ProposeError::DiskFull,
             error => ProposeError::StorageFailed(error.to_string()),
         })

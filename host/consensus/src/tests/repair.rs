@@ -18,6 +18,9 @@ use crate::Cluster;
 use crate::questions;
 use crate::transport::{AppendStream, Lane, Transport, TransportError};
 
+/// What is done to segment files, in words.
+type Harm<'a> = (&'a str, &'a dyn Fn(&[PathBuf]));
+
 /// Messages of each queue.
 const MESSAGES: u64 = 200;
 
@@ -207,7 +210,7 @@ impl Group {
 
 #[test]
 fn lost_cut_swapped_and_overwritten_segments_come_again() {
-    let harms: [(&str, &dyn Fn(&[PathBuf])); 7] = [
+    let harms: [Harm<'_>; 7] = [
         ("deleted", &|files| std::fs::remove_file(&files[1]).unwrap()),
         ("the first and the next deleted", &|files| {
             std::fs::remove_file(&files[0]).unwrap();
@@ -231,7 +234,7 @@ fn lost_cut_swapped_and_overwritten_segments_come_again() {
 
 #[test]
 fn sealed_segments_that_rot_are_found_and_come_again_while_the_shard_runs() {
-    let harms: [(&str, &dyn Fn(&[PathBuf])); 2] = [
+    let harms: [Harm<'_>; 2] = [
         ("a flipped bit", &|files| change(&files[1], |bytes| bytes[30_000] ^= 4)),
         ("a zeroed page", &|files| change(&files[0], |bytes| bytes[8_192..12_288].fill(0))),
     ];

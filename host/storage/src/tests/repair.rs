@@ -121,6 +121,9 @@ fn a_power_cut_at_any_operation_of_a_repair_leaves_something_to_repair_and_nothi
     assert!(states > 1_000 && undone > 200 && undone < states, "{states} states, {undone} still damaged");
 }
 
+/// What is done to an entry.
+type Change<'a> = &'a dyn Fn(&mut Frame);
+
 /// The gap of a log whose second segment is gone.
 fn gap(whole: &Whole) -> (SimDisk, CommitLog, Gap) {
     let disk = harm(whole, 1, Harm::Delete, &mut Random::new(1));
@@ -158,7 +161,7 @@ fn entries_that_do_not_belong_are_refused_and_nothing_is_swapped_in() {
     let end = gap.damage.next_index.expect("known").0 as usize;
     let good = &whole.frames[first..end];
     assert!(good.len() > 2, "{} entries", good.len());
-    let wrong: [(&str, &dyn Fn(&mut Frame)); 6] = [
+    let wrong: [(&str, Change<'_>); 6] = [
         ("term back", &|frame| frame.term.0 = 0),
         ("index", &|frame| frame.index.0 += 1),
         ("stamp", &|frame| frame.stamp.0 += 1),
