@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `nodes` | three processes: started, signalled, wiped; who leads |
+//! | `nodes`, `whole` | three processes: started, signalled, wiped; who leads, and whether all is well |
 //! | `client` | calls that tell done, surely not done and unknown apart, and go on at another node |
 //! | `ledger` | what clients know, what was seen, and where the two contradict |
 //! | `load`, `consume`, `watch` | publishers, transactions, consumers, stream readers |
@@ -27,6 +27,7 @@ mod nodes;
 mod rolling;
 mod strangers;
 mod watch;
+mod whole;
 
 /// The data shard that the tenant `default` lives on.
 const HOME: u64 = 1;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::HOME;
-use super::nodes::{Cluster, NODES, number};
+use super::nodes::{Cluster, NODES};
+use super::whole::number;
 use crate::http::Connection;
 use crate::server::T;
 

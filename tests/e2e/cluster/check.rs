@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::consume::Group;
 use super::ledger::{Fate, Ledger, Place, TOPICS, Wrong};
-use super::nodes::{Cluster, NODES, number};
+use super::nodes::{Cluster, NODES};
+use super::whole::number;
 use crate::server::T;
 
 /// How long a node may be behind.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{Client, Outcome};
 use super::ledger::{Ledger, Wrong};
 use super::load::{KEYS, Stop};
-use super::nodes::number;
+use super::whole::number;
 use crate::server::T;
 
 /// Longer than any call of a client, so that no lease in an answer that came has run out.

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::HOME;
 use super::ledger::Ledger;
-use super::nodes::{Cluster, NODES, number};
+use super::nodes::{Cluster, NODES};
+use super::whole::number;
 
 /// How long a stopped leader stays stopped.
 const STOPPED: Duration = Duration::from_secs(10);

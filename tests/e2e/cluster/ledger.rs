@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::nodes::number;
+use super::whole::number;
 
 /// Topics of the load.
 pub(crate) const TOPICS: [&str; 2] = ["orders", "stock"];

@@ -14,11 +14,9 @@ use crate::server::BINARY;
 /// Numbers of the nodes.
 pub(crate) const NODES: [u32; 3] = [1, 2, 3];
 /// How long a cluster may take to form, or to be whole again after a fault, on a busy machine.
-const WHOLE_WITHIN: Duration = Duration::from_secs(90);
+pub(crate) const WHOLE_WITHIN: Duration = Duration::from_secs(90);
 /// A look at a node that may be stopped.
-const LOOK: Duration = Duration::from_secs(3);
-/// Entries a replica may be behind and still count as caught up while others write.
-const LAG_MAX: u64 = 2_000;
+pub(crate) const LOOK: Duration = Duration::from_secs(3);
 
 struct Node {
     http: String,
@@ -194,80 +192,6 @@ impl Cluster {
         self.call(node, method, path, &[("Content-Type", "application/json")], body.to_string().as_bytes())
     }
 
-    /// What a node says about the cluster, if it can.
-    pub(crate) fn view(&self, node: u32) -> Option<Value> {
-        let mut connection = Connection::open_within(self.address(node), LOOK).ok()?;
-        let answer = connection.call("GET", "/v1/cluster", &[], b"").ok()?;
-        (answer.status == 200).then(|| answer.json())
-    }
-
-    /// Who leads a shard, and its term, as one of those nodes says.
-    pub(crate) fn leader_seen_by(&self, nodes: &[u32], shard: u64) -> Option<(u32, u64)> {
-        nodes.iter().find_map(|node| {
-            let view = self.view(*node)?;
-            let found = view["shards"].as_array()?.iter().find(|s| number(&s["shard"]) == Some(shard))?.clone();
-            Some((number(&found["leader"])? as u32, number(&found["term"])?))
-        })
-    }
-
-    /// Who leads a shard of a cluster that is whole.
-    #[track_caller]
-    pub(crate) fn leader(&self, shard: u64) -> (u32, u64) {
-        let start = Instant::now();
-        loop {
-            if let Some(found) = self.leader_seen_by(&NODES, shard) {
-                return found;
-            }
-            assert!(start.elapsed() < WHOLE_WITHIN, "nobody leads shard {shard}\n{}", self.logs());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Waits until every node is ready and every replica has caught up.
-    #[track_caller]
-    pub(crate) fn wait_until_whole(&self) {
-        if let Err(words) = self.becomes_whole(WHOLE_WITHIN) {
-            panic!("{words}\n{}", self.logs());
-        }
-    }
-
-    fn becomes_whole(&self, within: Duration) -> Result<(), String> {
-        let start = Instant::now();
-        loop {
-            let missing = self.missing();
-            let Some(missing) = missing else { return Ok(()) };
-            if start.elapsed() > within {
-                return Err(format!("the cluster is not whole after {within:?}: {missing}"));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Why the cluster is not whole.
-    fn missing(&self) -> Option<String> {
-        for node in NODES {
-            let ready = Connection::open_within(self.address(node), LOOK)
-                .and_then(|mut connection| connection.call("GET", "/health/ready", &[], b""));
-            match ready {
-                Ok(answer) if answer.status == 200 => {}
-                other => return Some(format!("node {node}: {other:?}")),
-            }
-        }
-        let Some(view) = self.view(1) else { return Some("no view of node 1".into()) };
-        let whole = view["shards"].as_array().is_some_and(|shards| {
-            !shards.is_empty()
-                && shards.iter().all(|shard| {
-                    let replicas = shard["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-                    let caught_up = |replica: &&Value| {
-                        matches!(replica["role"].as_str(), Some("leader" | "follower"))
-                            && number(&replica["lag"]).is_some_and(|lag| lag < LAG_MAX)
-                    };
-                    number(&shard["leader"]).is_some() && replicas.iter().filter(caught_up).count() == NODES.len()
-                })
-        });
-        (!whole).then(|| view.to_string())
-    }
-
     /// The ends of all logs, for a failure.
     pub(crate) fn logs(&self) -> String {
         let tail = |node: &u32| {
@@ -303,11 +227,6 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
     }
-}
-
-/// A number, or a decimal string of one.
-pub(crate) fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// An address that is free, below the ports that the system gives to outgoing connections: a node that is restarted must
