@@ -2,9 +2,9 @@
 
 mod group;
 mod port;
+mod rows;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,35 +15,16 @@ use pointsman_model::record::{self, Header, Record};
 use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{LogIndex, LogPosition, NodeId, Ordinal, QueueId, ShardId, Term, Timestamp, TopicId};
 use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
-use pointsman_state_machine::{Machine, Store, StoreError};
+use pointsman_state_machine::Machine;
 use tokio::sync::{oneshot, watch};
 
 use group::{Behind, Entry, Group};
 
 use crate::ports::{Committed, Proposal, ProposeError, ReadError, Shard};
+use rows::MemoryStore;
 
 /// The node of a shard alone.
 const NODE: NodeId = NodeId(1);
-
-/// Rows in memory.
-#[derive(Default)]
-struct MemoryStore(BTreeMap<Vec<u8>, Vec<u8>>);
-
-impl Store for MemoryStore {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(key).cloned())
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
-        let range = (Bound::Included(from.to_vec()), Bound::Excluded(to.to_vec()));
-        for (key, value) in self.0.range(range) {
-            if !visit(key, value) {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
 
 struct Log {
     machine: Machine,

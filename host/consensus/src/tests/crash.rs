@@ -7,6 +7,7 @@
 //!
 //! A state is named by `(seed, operation, choice)`; failures print it.
 
+mod house;
 mod oracle;
 mod sim;
 
