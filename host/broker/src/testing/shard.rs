@@ -14,8 +14,8 @@ use pointsman_model::queue_entry::QueueEntry;
 use pointsman_model::record::{self, Header, Record};
 use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{LogIndex, LogPosition, NodeId, Ordinal, QueueId, ShardId, Term, Timestamp, TopicId};
-use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
 use pointsman_state_machine::Machine;
+use pointsman_state_machine::command::{Author, ConfigPut, Expect, Object};
 use tokio::sync::{oneshot, watch};
 
 use group::{Behind, Entry, Group};
