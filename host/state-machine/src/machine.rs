@@ -11,11 +11,9 @@
 //! | `publish` `park` `settle` `held` `seek` `dead_letter` `config` `plugin` | the commands |
 //! | `trim` `owed` | what retention takes, what it must leave, and how that is carried to the log's head |
 //! | `dedup` | keys under which messages are stored once, and when they are forgotten |
-//! | `audit` `usage` | who changed what, and how much each tenant has used |
-//! | `outcome_hash` | what replicas compare |
+//! | `audit` `usage` `outcome_hash` | who changed what, how much each tenant has used, what replicas compare |
 //! | `timers` `dead_letters` | reads of parked messages, and of those a group gave up |
-//! | `load` | typed state from rows |
-//! | `walk` | queue and key entries of entries that are applied already |
+//! | `load` `walk` | typed state from rows; queue and key entries of entries that are applied already |
 //!
 //! INVARIANT: a record that is refused has changed nothing; every command checks all before its first change.
 

@@ -95,7 +95,7 @@ fn stored_everywhere(cluster: &Cluster) -> usize {
     loop {
         let counts = NODES.map(|node| shown(cluster, node));
         let latest = cluster.get(1, &format!("{T}/topics/orders/queues")).expect(200)["items"][0]["latest"].clone();
-        if counts.iter().all(|count| latest == count.to_string()) {
+        if counts.iter().all(|count| latest.as_str() == Some(&count.to_string())) {
             return counts[0];
         }
         assert!(start.elapsed() < Duration::from_secs(20), "nodes show {counts:?} of {latest}");

@@ -36,7 +36,7 @@ fn garbage(cluster: &Cluster) {
     let zeros = [0_u8; 64];
     let ones = [0xFF_u8; 4096];
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut long = vec![0_u8; 24];
+    let mut long = [0_u8; 24];
     long[..4].copy_from_slice(&(1_u32 << 30).to_le_bytes());
     let mut open = Vec::new();
     for node in NODES {

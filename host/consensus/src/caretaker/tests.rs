@@ -1,3 +1,5 @@
+//! Which members are kept, swapped and forgotten.
+
 use super::*;
 
 const ONE: RaftNodeId = 1 << 32;

@@ -115,19 +115,19 @@ pub(crate) fn next(node: NodeId, own: &Standing, others: &BTreeMap<NodeId, Heard
     }
     let standings = || others.iter().filter_map(|(id, heard)| Some((*id, heard.standing.as_ref()?)));
     let formed = || standings().filter(|(_, standing)| standing.note.formed);
-    if own.cluster.is_none() {
-        if let Some((by, standing)) = formed().max_by_key(|(_, standing)| standing.note.knows.len()) {
-            if standing.note.knows.is_empty() {
-                // It has not applied its membership again since its start.
-                return Step::WaitFor(vec![by]);
-            }
-            let known = standing.note.incarnation_of(node).is_some();
-            return match (known, replace) {
-                (true, true) => ask_for_life(others),
-                (true, false) => Step::Refuse(Refusal::Wiped { own: node, by }),
-                (false, _) => Step::Refuse(Refusal::NotAMember { own: node, by }),
-            };
+    if own.cluster.is_none()
+        && let Some((by, standing)) = formed().max_by_key(|(_, standing)| standing.note.knows.len())
+    {
+        if standing.note.knows.is_empty() {
+            // It has not applied its membership again since its start.
+            return Step::WaitFor(vec![by]);
         }
+        let known = standing.note.incarnation_of(node).is_some();
+        return match (known, replace) {
+            (true, true) => ask_for_life(others),
+            (true, false) => Step::Refuse(Refusal::Wiped { own: node, by }),
+            (false, _) => Step::Refuse(Refusal::NotAMember { own: node, by }),
+        };
     }
     let absent: Vec<_> = others.iter().filter(|(_, heard)| !heard.here()).map(|(id, _)| *id).collect();
     if replace {

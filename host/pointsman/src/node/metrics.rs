@@ -2,8 +2,8 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod peers;
-pub(crate) mod retention;
 mod replication;
+pub(crate) mod retention;
 pub(crate) mod timers;
 pub(crate) mod transactions;
 

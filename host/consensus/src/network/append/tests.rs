@@ -1,3 +1,5 @@
+//! Append requests as bytes.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;

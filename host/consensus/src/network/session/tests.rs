@@ -1,3 +1,5 @@
+//! One replication session with a transport that the test plays.
+
 use futures_util::stream;
 use openraft::entry::RaftEntry as _;
 use tokio::sync::mpsc;

@@ -41,7 +41,7 @@ pub(super) fn next_node(world: &World, last: &mut usize) -> Option<Arc<SimNode>>
 /// Publishes one message after the other. A keyed one is retried until somebody knows what became of it.
 pub(super) async fn produce(world: Arc<World>, producer: usize, switch: Arc<Switch>) {
     let mut rng = world.rng();
-    let (keyed, topic) = (producer % 2 == 0, if producer == 2 { JUDGED } else { PLAIN });
+    let (keyed, topic) = (producer.is_multiple_of(2), if producer == 2 { JUDGED } else { PLAIN });
     let mut node = producer;
     let mut stored: Vec<(String, Place)> = Vec::new();
     for n in 0.. {
@@ -171,13 +171,11 @@ pub(super) async fn read(world: Arc<World>, at: usize) {
     }
 }
 
-/// Messages of a queue as a node serves them: body, and place in the log.
-pub(super) fn read_from(
-    node: &SimNode,
-    topic: TopicId,
-    queue: u16,
-    from: u64,
-) -> Result<Vec<(String, (u64, u64))>, ReadError> {
+/// A message as a node serves it: body, and place in the log.
+pub(super) type Served = (String, (u64, u64));
+
+/// Messages of a queue as a node serves them.
+pub(super) fn read_from(node: &SimNode, topic: TopicId, queue: u16, from: u64) -> Result<Vec<Served>, ReadError> {
     let entries = node.shard.queue(topic, QueueId(queue), QueueOffset(from), 64)?;
     let served = |entry: &pointsman_model::queue_entry::QueueEntry| {
         let record = node.shard.record(entry)?;
