@@ -2,7 +2,7 @@
 //!
 //! Layout, little-endian: `length u32 | crc u32 | kind u8 | version u8 | flags u16 | shard u16 | reserved u16 |
 //! session u32 | sequence u32`, then `length` bytes. The checksum covers everything behind itself.
-//! Reading is in [`read`], writing in [`write`].
+//! Reading is in [`read`], writing in [`mod@write`].
 
 pub(crate) mod read;
 pub(crate) mod write;
