@@ -47,6 +47,7 @@ pub(crate) async fn measure(root: &Path, scratch: &Path, options: &Options, tabl
     let text = load::body_text();
     let cases = [
         ("single publish, 64 connections", load::single(&text), SINGLE_CONNECTIONS, 1),
+        ("single publish, 256 connections", load::single(&text), 4 * SINGLE_CONNECTIONS, 1),
         ("batch publish 100 × 1 KiB, frames", load::frames(&text), BATCH_CONNECTIONS, BATCH_MESSAGES),
     ];
     for (name, publish, connections, messages) in cases {
