@@ -16,8 +16,6 @@ use crate::{Broker, Call, Error, Principal};
 
 /// How long another node may take to say whose ticket it is.
 const ASK: Duration = Duration::from_millis(limits::NODE_STATUS_MS_MAX);
-/// Longest text that may be a ticket.
-const TICKET_BYTES_MAX: usize = 64;
 
 /// Tickets that are out, by their text.
 #[derive(Default)]
@@ -95,6 +93,6 @@ impl Broker {
 
 /// The node that made a ticket.
 fn maker(ticket: &str) -> Option<NodeId> {
-    let (node, _) = ticket.split_once('-').filter(|_| ticket.len() <= TICKET_BYTES_MAX)?;
+    let (node, _) = ticket.split_once('-').filter(|_| ticket.len() <= limits::TICKET_BYTES_MAX)?;
     node.parse().ok().map(NodeId)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pointsman_broker::ports::BoxFuture;
-use pointsman_model::LogIndex;
+use pointsman_model::{LogIndex, limits};
 use pointsman_storage::log::{Frame, FrameKind, Location};
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +17,6 @@ use crate::raft_types::{LogId, RaftNodeId, log_id};
 
 /// First byte of a question.
 const TAG: u8 = 0xA5;
-/// Record bytes of one answer; one entry is always given.
-const ENTRIES_BYTES_MAX: usize = 1 << 20;
-/// Entries of one answer.
-const ENTRIES_MAX: u64 = 4_096;
 
 /// What a replica may be asked. Variants are added at the end only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,9 +141,11 @@ pub(crate) fn serve(core: &Arc<Core>, request: &[u8]) -> Option<BoxFuture<'stati
 
 /// Committed entries as this node can verify them itself.
 fn entries(core: &Core, first: LogIndex) -> Result<Vec<Bytes>, Error> {
-    let end =
-        core.applied_index().map_or(LogIndex(0), LogIndex::next).min(LogIndex(first.0.saturating_add(ENTRIES_MAX)));
-    let read = core.log.read(first..end, ENTRIES_BYTES_MAX);
+    let end = core
+        .applied_index()
+        .map_or(LogIndex(0), LogIndex::next)
+        .min(LogIndex(first.0.saturating_add(limits::REPAIR_ENTRIES_MAX)));
+    let read = core.log.read(first..end, limits::REPAIR_BYTES_MAX);
     if let Err(error) = &read {
         core.doubts.report_error(error);
     }

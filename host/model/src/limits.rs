@@ -451,6 +451,19 @@ pub const PEER_QUEUE_BYTES: usize = 1 << 20;
 /// Queued frames of a connection above which it is closed.
 pub const PEER_QUEUE_FRAMES_MAX: usize = 64 << 10;
 
+/// Entries of one append between replicas, far above what openraft is told to send.
+pub const APPEND_ENTRIES_MAX: usize = 16 << 10;
+/// Record bytes of one answer to a replica that repairs its log; one entry is always given.
+pub const REPAIR_BYTES_MAX: usize = 1 << 20;
+/// Entries of one such answer.
+pub const REPAIR_ENTRIES_MAX: u64 = 4_096;
+/// Rows that the retention loop looks at to find out how much of a segment is owed.
+pub const OWED_ROWS_MAX: usize = 65_536;
+/// Longest text that may be a stream ticket.
+pub const TICKET_BYTES_MAX: usize = 64;
+/// Bodies up to this size are read before the handler of the entry node runs, so that it may run twice.
+pub const RETRIED_BODY_BYTES_MAX: usize = 64 << 10;
+
 const _: () = assert!(INFLIGHT_MAX as u64 <= HELD_MAX && HELD_MAX <= RETRY_SET_MAX);
 const _: () = assert!(MESSAGE_BYTES_DEFAULT <= MESSAGE_BYTES_CAP);
 const _: () = assert!(MESSAGE_BYTES_CAP as usize <= ENTRY_BYTES_MAX);

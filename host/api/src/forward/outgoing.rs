@@ -22,8 +22,6 @@ use crate::failure::Failure;
 use crate::publish::{Shape, shape};
 use crate::{App, headers};
 
-/// Bodies up to this size are read before the handler of this node runs, so that it may run twice.
-const SMALL_BYTES_MAX: usize = 64 << 10;
 /// The route whose body may have no end.
 const PUBLISH: &str = "/v1/tenants/{tenant}/topics/{topic}/messages";
 /// Routes whose bodies are as large as a publish.
@@ -109,7 +107,9 @@ impl Outgoing {
 
     /// The body for the handler of this node.
     pub(super) async fn for_here(&mut self, app: &App) -> Result<Body, Failure> {
-        let small = self.announced.is_some_and(|length| length <= SMALL_BYTES_MAX) && !self.expects && !self.endless;
+        let small = self.announced.is_some_and(|length| length <= limits::RETRIED_BODY_BYTES_MAX)
+            && !self.expects
+            && !self.endless;
         if small {
             self.read(app).await?;
         }

@@ -20,12 +20,9 @@ use crate::lease::head;
 use crate::ports::Shard;
 use crate::shard::ShardParts;
 
-/// Rows that are looked at to find out how much is owed.
-const OWED_ROWS_MAX: usize = 65_536;
-
 /// Carries what is owed below a position, if that is worth it; returns how many messages.
 pub(super) async fn carry(parts: &ShardParts, term: Term, below: LogPosition) -> Result<u64, Error> {
-    let owed = parts.port.owed(below, OWED_ROWS_MAX)?;
+    let owed = parts.port.owed(below, limits::OWED_ROWS_MAX)?;
     let Some(below) = worth_it(&*parts.port, &owed, below) else { return Ok(0) };
     let mut batches: BTreeMap<TenantId, BTreeMap<LogPosition, Record>> = BTreeMap::new();
     let (mut bytes, mut messages) = (0, 0);

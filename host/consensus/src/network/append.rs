@@ -16,8 +16,6 @@ use crate::entry::{Batch, Entry, Payload};
 use crate::raft_types::{LogId, RaftNodeId, Types, log_id};
 use crate::{Error, membership};
 
-/// Entries of one append, far above what openraft is told to send.
-const ENTRIES_MAX: usize = 16 << 10;
 /// Kind and length of the head.
 const PREFIX_BYTES: usize = 5;
 
@@ -112,7 +110,7 @@ pub(crate) fn decode(frame: &Bytes) -> Result<Received, Error> {
     let [APPEND, length @ ..] = *prefix else { return Err(malformed()) };
     let length = u32::from_le_bytes(length) as usize;
     let head: Head = super::wire::decode(rest.get(..length).ok_or_else(malformed)?, "an append of another node")?;
-    if head.entries.len() > ENTRIES_MAX {
+    if head.entries.len() > limits::APPEND_ENTRIES_MAX {
         return Err(malformed());
     }
     let prev: Option<LogId> = head.prev.map(LogId::from);
