@@ -38,6 +38,8 @@ pub(crate) struct Found {
     pub(crate) header: SegmentHeader,
     pub(crate) watermark: Watermark,
     pub(crate) info: FileInfo,
+    /// Its successor was there and held nothing.
+    reopens: bool,
 }
 
 /// What the walk over all segments found.
@@ -63,8 +65,13 @@ pub(crate) fn recover(disk: &dyn Disk, config: &LogConfig) -> Result<Recovered, 
         stray.extend(found.drain(..).map(|old| old.path));
         walk = Walk { scanned: walk.scanned, ..Walk::default() };
     }
+    let emptied = pop_empty(&mut walk, &mut found);
     let mut recovered = assemble(walk, base_file, purged);
     if recovered.report.damages.is_empty() {
+        if let Some(emptied) = emptied {
+            recovered.report.torn_bytes += torn_bytes_of(disk, &emptied)?;
+            stray.push(emptied.path);
+        }
         finish(disk, config, &mut recovered, &stray, found.last())?;
     }
     let report = &recovered.report;
@@ -107,7 +114,7 @@ pub(crate) fn look(disk: &dyn Disk, config: &LogConfig, path: PathBuf, base: Log
     let Some(watermark) = Watermark::newest(&page[..read], &config.owner(), base) else {
         return Err(Error::DamagedFile { path, reason: "neither watermark is valid" });
     };
-    Ok(Found { path, header, watermark, info })
+    Ok(Found { path, header, watermark, info, reopens: false })
 }
 
 /// Where the kept segments start: a purge may have been interrupted before it unlinked all.
@@ -246,6 +253,28 @@ fn is_left_over(walk: &Walk, purged: Option<Base>) -> bool {
     }
 }
 
+/// Takes away a last segment whose first frame never became durable. Which frame opens a segment is a function of the log,
+/// and the frame that comes instead may fit into the segment before: kept, this replica's segments would be others than
+/// its peers'.
+fn pop_empty(walk: &mut Walk, found: &mut Vec<Found>) -> Option<Found> {
+    if !walk.damages.is_empty() || walk.segments.len() < 2 {
+        return None;
+    }
+    walk.segments.pop_back_if(|last| last.is_empty())?;
+    let emptied = found.pop();
+    if let (Some(segment), Some(last)) = (walk.segments.back_mut(), found.last_mut()) {
+        // Sealed or not, it is the one that is written now. That it was sealed says nothing of a lost successor.
+        (segment.sealed, last.reopens) = (false, true);
+    }
+    emptied
+}
+
+/// Bytes of frames that a segment without a whole one holds.
+fn torn_bytes_of(disk: &dyn Disk, emptied: &Found) -> Result<u64, Error> {
+    let file = disk.open_read(&emptied.path).map_err(Error::io("open", &emptied.path))?;
+    Ok(last_nonzero(&*file, &emptied.path, HEADER_PAGE_BYTES, emptied.info.len)? - HEADER_PAGE_BYTES)
+}
+
 fn assemble(walk: Walk, base_file: BaseFile, purged: Option<Base>) -> Recovered {
     let of_base = purged.map(|base| TailEntry { term: base.term, index: base.index, stamp: base.stamp, crc: base.crc });
     let tail_entry = walk.last.or(of_base);
@@ -288,7 +317,7 @@ fn finish(
         disk.unlink(path).map_err(Error::io("remove", path))?;
     }
     if let (Some(last), Some(segment)) = (last, recovered.state.segments.back_mut()) {
-        recovered.report.successor_gone = last.info.read_only;
+        recovered.report.successor_gone = last.info.read_only && !last.reopens;
         if last.info.read_only {
             disk.set_read_only(&last.path, false).map_err(Error::io("make writable", &last.path))?;
         }
@@ -299,7 +328,7 @@ fn finish(
         if !config.mutated(Mutant::NoZeroingAfterCut) {
             zero_range(&*file, &path, end, dirty_end)?;
         }
-        recovered.report.torn_bytes = dirty_end - end;
+        recovered.report.torn_bytes += dirty_end - end;
         if !config.mutated(Mutant::RecoveryTrustsCache) {
             rewrite(&*file, &path, file_offset(segment.base, last.watermark.position), end)?;
         }

@@ -164,6 +164,39 @@ fn cutting_back_to_a_sealed_segment_opens_it_again() {
 }
 
 #[test]
+fn a_segment_whose_first_frame_was_lost_is_given_back() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let config = config(dir.path(), 16 << 10);
+    for (sealed, torn) in [(false, 0_usize), (false, 300), (true, 0), (true, 300)] {
+        let (log, _) = open(&config);
+        log.truncate_after(None).expect("truncate");
+        append(&log, (1..=5).map(|i| sized(1, i, 2_500)).collect());
+        let full = log.full_segments()[0];
+        if sealed {
+            log.seal(full.base).expect("seal");
+        }
+        let active = log.segments()[1];
+        drop(log);
+        // What a power cut leaves of a frame that was being written: zeros, or the first bytes of it.
+        let path = super::segment::path(&config.segments_dir(), active.base);
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes[segment_header::HEADER_PAGE_BYTES as usize + torn..].fill(0);
+        std::fs::write(&path, bytes).expect("write");
+        let (log, report) = open(&config);
+        assert_eq!((log.last().map(|last| last.1), report.segments), (Some(LogIndex(4)), 1));
+        assert_eq!((report.torn_bytes > 0, report.successor_gone), (torn > 0, false));
+        assert!(!path.exists());
+        append(&log, vec![sized(2, 5, 10)]);
+        assert_eq!(log.segments().len(), 1, "it fits where the lost one did not");
+        drop(log);
+        let (log, report) = open(&config);
+        assert_eq!((log.last().map(|last| last.1), report.torn_bytes), (Some(LogIndex(5)), 0));
+        append(&log, vec![sized(2, 6, 2_500)]);
+        assert_eq!(log.segments().len(), 2);
+    }
+}
+
+#[test]
 fn a_purge_keeps_what_comes_after_and_says_where_the_log_goes_on() {
     let dir = tempfile::tempdir().expect("tempdir");
     let config = config(dir.path(), 16 << 10);

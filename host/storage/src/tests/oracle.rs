@@ -12,6 +12,8 @@ use crate::vote::{Vote, VoteFile};
 
 pub(crate) const CLUSTER: [u8; 16] = [7; 16];
 pub(crate) const SHARD: ShardId = ShardId(1);
+/// FORMATS.md: a segment's first frame comes behind so much.
+const SEGMENT_HEADER_BYTES: u64 = 4_096;
 pub(crate) const DIR: &str = "shard";
 
 /// What was promised up to a moment.
@@ -125,9 +127,27 @@ pub(crate) fn check(world: World, expect: &Expect, setting: &Setting) -> Result<
     drop(recover(&disk, expect, setting)?);
     let once = disk.world().fingerprint();
     let (log, report) = setting.open(&disk).map_err(|error| format!("does not open twice: {error}"))?;
-    drop(log);
     if report.torn_bytes != 0 || disk.world().fingerprint() != once {
         return Err(format!("recovering twice changes bytes: {report:?}"));
     }
-    Ok(())
+    check_next_place(&log, setting)
+}
+
+/// The next frame goes where it would have gone without the crash: a segment that was opened for a frame that is lost is
+/// no place for one that fits into the segment before.
+fn check_next_place(log: &CommitLog, setting: &Setting) -> Result<(), String> {
+    let Some((term, last, _)) = log.last() else { return Ok(()) };
+    let Some(before) = log.read(last..last.next(), 1).ok().and_then(|frames| frames.into_iter().next()) else {
+        return Ok(());
+    };
+    let frame = super::workload::frame(term.0, last.0 + 1, 0, &[4]);
+    let used = SEGMENT_HEADER_BYTES + before.end().0 - before.location.segment_base.0;
+    let fits = used + frame.bytes() as u64 <= setting.config().segment_bytes;
+    log.append(vec![frame], Box::new(|_| {})).map_err(|error| format!("takes nothing any more: {error}"))?;
+    let found = log.segments().last().map(|segment| segment.base);
+    let expected = if fits { before.location.segment_base } else { before.end() };
+    if found == Some(expected) {
+        return Ok(());
+    }
+    Err(format!("the next entry goes to segment {found:?} instead of {expected:?}"))
 }

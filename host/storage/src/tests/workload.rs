@@ -247,7 +247,8 @@ impl Run {
     /// The process is killed and started again: what was not written is gone, what was is in the page cache.
     pub(crate) fn reopen(&mut self) -> Result<(), crate::Error> {
         (self.log, self.vote) = (None, None);
-        self.log()?;
+        // After a reset nothing but the base has the log's term.
+        self.term = self.term.max(self.log()?.purged().map_or(0, |base| base.term.0));
         let vote = open_vote(&self.disk)?;
         let mut expect = self.expect.lock();
         (expect.vote, expect.voting) = (vote.load(), None);
