@@ -9,6 +9,7 @@
 //! | `check` | the same from every node, and all that was acknowledged |
 //! | `fault`, `matrix` | the four faults under load; `FAULT_ROUNDS=10` runs forty |
 //! | `rolling` | each node restarted under load |
+//! | `retention` | old messages go on three nodes alike, and a node that was away gets a checkpoint |
 //! | `anywhere` | any node answers any call |
 //! | `minority`, `strangers` | who is refused |
 //! | `guide` | the commands of the guide |
@@ -24,6 +25,7 @@ mod load;
 mod matrix;
 mod minority;
 mod nodes;
+mod retention;
 mod rolling;
 mod strangers;
 mod watch;

@@ -3,8 +3,13 @@
 //! One row a method and path. A route without a row is the operator's alone, and a test says that its row is missing.
 //! The broker's use cases ask again (`pointsman_broker::Action`).
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use http::Method;
 use pointsman_broker::Action;
+
+use crate::routes;
 
 /// Parameters of the path, in its order.
 pub(crate) type Path = [(&'static str, String)];
@@ -47,8 +52,11 @@ pub(crate) enum Place {
 
 use Place::{Browse, Here, Home, Metadata, Shard};
 
+/// A row of [`NEEDS`].
+type Row = (&'static str, &'static str, Need, Place);
+
 /// Methods, path, need and place. `T` is a tenant's path, `{}` any parameter, `**` the rest.
-const NEEDS: &[(&str, &str, Need, Place)] = &[
+const NEEDS: &[Row] = &[
     ("GET", "/health/**", Nothing, Here),
     ("GET", "/version", Nothing, Here),
     ("GET", "/metrics", Operator, Here),
@@ -164,11 +172,14 @@ pub(crate) fn place(route: &str, method: &Method) -> Place {
 }
 
 fn row(route: &str, method: &Method) -> Option<(Need, Place)> {
+    /// The rows of each template, in their order.
+    static ROWS: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
+        let rows = |route| NEEDS.iter().filter(|(_, pattern, ..)| is_of(route, pattern)).collect();
+        routes::templates().map(|route| (route, rows(route))).collect()
+    });
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    let fits = |(methods, pattern, ..): &&(&str, &str, Need, Place)| {
-        methods.split(' ').any(|m| m == method) && is_of(route, pattern)
-    };
-    NEEDS.iter().find(fits).map(|(.., need, place)| (*need, *place))
+    let fits = |(methods, ..): &&&Row| methods.split(' ').any(|m| m == method);
+    ROWS.get(route)?.iter().find(fits).map(|(.., need, place)| (*need, *place))
 }
 
 /// True if a route's template is of that pattern.

@@ -151,9 +151,13 @@ pub(crate) fn inner(app: Arc<App>) -> Router {
 
 /// The template of a matched path: a closed set.
 pub(crate) fn template(path: &str) -> Option<&'static str> {
-    static TEMPLATES: LazyLock<HashSet<&'static str>> =
-        LazyLock::new(|| table().into_iter().map(|(path, _)| path).collect());
+    static TEMPLATES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| templates().collect());
     TEMPLATES.get(path).copied()
+}
+
+/// All of them.
+pub(crate) fn templates() -> impl Iterator<Item = &'static str> {
+    table().into_iter().map(|(path, _)| path)
 }
 
 /// The name of a path parameter: a closed set too.

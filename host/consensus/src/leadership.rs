@@ -91,6 +91,11 @@ impl Leadership {
         acked.is_some_and(|acked| Types::now() < *acked + LEASE)
     }
 
+    /// Whether this node is elected and hears of a quorum, whether it may propose or not.
+    pub(crate) fn leads_a_quorum(&self) -> bool {
+        self.elected_term().is_some() && self.has_quorum()
+    }
+
     /// No more proposals in this term: its leader hands over.
     pub(crate) fn pause(&self, term: u64) {
         self.handing_over.store(term, Ordering::Release);

@@ -2,6 +2,7 @@
 
 pub(crate) mod group;
 pub(crate) mod metrics;
+mod owed;
 mod port;
 mod propose;
 
@@ -208,6 +209,8 @@ impl Running {
         if let Some(cluster) = &config.cluster {
             watchers.spawn(Vigil::new(Arc::clone(core), raft.clone(), cluster.clone()).keep());
             watchers.spawn(Repairer::new(Arc::clone(core), cluster.clone()).watch());
+            let (owed, core) = (proposer.owed(), Arc::clone(core));
+            watchers.spawn(async move { owed.watch(&core.leadership).await });
         }
         let hand_over = HandOver { core: Arc::clone(core), raft: raft.clone(), network: network.clone() };
         if let Some(cluster) = &config.cluster {

@@ -140,6 +140,10 @@ impl DiskFile for TimedFile {
         self.inner.pwritev(slices, offset)
     }
 
+    fn append(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.inner.append(slices, offset)
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.inner.read_at(buffer, offset)
     }

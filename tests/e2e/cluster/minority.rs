@@ -16,23 +16,18 @@ const SLACK: Duration = Duration::from_millis(1_000);
 
 /// A publish, and how long its answer took.
 fn publish(cluster: &Cluster, node: u32) -> (Answer, Duration) {
-    publish_with(cluster, node, &[])
-}
-
-/// The one that is begun before the loss can have been noticed: its outcome may be unknown, and nothing says so before its
-/// own time is over.
-fn publish_at_once(cluster: &Cluster, node: u32) -> (Answer, Duration) {
-    let (answer, took) = publish_with(cluster, node, &[("Pm-Timeout-Ms", "2000")]);
-    assert!(matches!(answer.status, 503 | 504), "{answer}");
-    assert!(took < REFUSES_WITHIN + SLACK, "the first answer took {took:?}");
-    (answer, took)
-}
-
-fn publish_with(cluster: &Cluster, node: u32, headers: &[(&str, &str)]) -> (Answer, Duration) {
     let begun = Instant::now();
     let mut connection = Connection::open(cluster.address(node)).expect("connect");
-    let answer = connection.call("POST", &format!("{T}/topics/orders/messages"), headers, b"x").expect("an answer");
+    let answer = connection.call("POST", &format!("{T}/topics/orders/messages"), &[], b"x").expect("an answer");
     (answer, begun.elapsed())
+}
+
+/// The one that is begun before the loss can have been noticed: its outcome may be unknown.
+fn publish_at_once(cluster: &Cluster, node: u32) -> Answer {
+    let (answer, took) = publish(cluster, node);
+    assert!(matches!(answer.status, 503 | 504), "{answer}");
+    assert!(took < REFUSES_WITHIN + SLACK, "the first answer took {took:?}");
+    answer
 }
 
 /// How many messages a node shows.
@@ -43,7 +38,7 @@ fn shown(cluster: &Cluster, node: u32) -> usize {
 
 /// A node without the others. Gives the number of publishes of unknown outcome.
 fn refuses(cluster: &Cluster, node: u32, what: &str, committed: usize) -> usize {
-    let (answer, _) = publish_at_once(cluster, node);
+    let answer = publish_at_once(cluster, node);
     let unknown = usize::from(answer.status == 504);
     for _ in 0..3 {
         let (answer, took) = publish(cluster, node);

@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const NO_LEADER: Duration = Duration::from_millis(limits::NO_LEADER_MS);
 /// How long a leader that was replaced may take to answer what it had taken.
 const REPLACED: Duration = NO_LEADER;
+/// How long one may that no longer counts as the leader, while no other does: it fell silent.
+const SILENT: Duration = Duration::from_millis(500);
 /// Headers that are the connection's, or were the edge's to read.
 const NOT_FORWARDED: [header::HeaderName; 9] = [
     header::AUTHORIZATION,
@@ -160,14 +162,19 @@ impl Entry {
         Err(Error::NoLeader.into())
     }
 
-    /// Returns once another node has led for a while: what the one before has not answered by then it does not answer.
-    async fn replaced(&self, leader: NodeId) {
-        let mut since = None;
+    /// Returns once the leader has been silent or replaced for a while: what it has not answered by then it does not
+    /// answer.
+    async fn gone(&self, leader: NodeId) {
+        let mut since: Option<Instant> = None;
         loop {
             tokio::time::sleep(LOOK).await;
-            if self.app.broker.leader_of(self.shard).is_none_or(|now| now == leader) {
+            let now = self.app.broker.leader_of(self.shard);
+            if now == Some(leader) {
                 since = None;
-            } else if since.get_or_insert_with(Instant::now).elapsed() >= REPLACED {
+                continue;
+            }
+            let patience = if now.is_some() { REPLACED } else { SILENT };
+            if since.get_or_insert_with(Instant::now).elapsed() >= patience {
                 return;
             }
         }
@@ -197,7 +204,7 @@ impl Entry {
             biased;
             answer = sent => answer,
             () = sleep_for(patience) => Err(ForwardError::Lost),
-            () = self.replaced(leader) => Err(ForwardError::Lost),
+            () = self.gone(leader) => Err(ForwardError::Lost),
         };
         let lost = || {
             self.app.metrics.forwarded.lost.inc();

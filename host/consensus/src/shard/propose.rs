@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use pointsman_broker::ports::{Committed, Proposal, ProposeError};
 use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{LogIndex, Term, Timestamp, limits, record};
-use tokio::sync::oneshot;
 
+use super::owed::{Answer, Owed};
 use super::{Raft, SEGMENT_OVERHEAD_BYTES};
 use crate::core::Core;
 use crate::entry::{Batch, Promise, Ticket};
@@ -26,8 +26,6 @@ use crate::reply::Reply;
 /// Entries of a shard not yet answered. Far below openraft's channel of 65,536, so that handing one over never waits.
 const INFLIGHT_ENTRIES_MAX: usize = 16_384;
 
-type Answer = oneshot::Sender<Result<Committed, ProposeError>>;
-
 /// Proposes entries in order.
 pub(super) struct Proposer {
     raft: Raft,
@@ -35,6 +33,7 @@ pub(super) struct Proposer {
     clock: SharedClock,
     segment_bytes: u64,
     inflight: Arc<Inflight>,
+    owed: Arc<Owed>,
     /// Record bytes handed to openraft and not yet to the log.
     promised: Arc<AtomicUsize>,
     /// The term that stamps are given for, and who gives them. Held while an entry is handed over.
@@ -81,9 +80,15 @@ impl Proposer {
             clock,
             segment_bytes,
             inflight: Arc::default(),
+            owed: Arc::default(),
             promised: Arc::default(),
             stamper: Mutex::new((Term(0), stamper)),
         }
+    }
+
+    /// The answers that proposals wait for.
+    pub(super) fn owed(&self) -> Arc<Owed> {
+        Arc::clone(&self.owed)
     }
 
     /// The stamp of an entry proposed now.
@@ -134,12 +139,11 @@ impl Proposer {
             records: proposal.records,
             ticket: Some(Arc::clone(&ticket)),
         };
-        let core = Arc::downgrade(&self.core);
+        let (core, owed, number) = (Arc::downgrade(&self.core), Arc::clone(&self.owed), self.owed.keep(answer));
         let reply = Reply::new(move |result| {
             drop(share);
             let failure = || core.upgrade().and_then(|core| core.failure());
-            // A caller that went away needs no answer.
-            let _ = answer.send(outcome(result, &ticket, failure));
+            owed.answer(number, outcome(result, &ticket, failure));
         });
         let leader = openraft::vote::leader_id_std::CommittedLeaderId::new(proposal.term.0);
         let write = self.raft.write(batch).responder(reply).with_leader(leader);

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::appending::Appending;
 use super::{Disk, DiskFile, DiskLock, FileInfo};
 use crate::mmap;
 
@@ -34,7 +36,13 @@ pub fn caution(path: &Path) -> io::Result<Option<&'static str>> {
 pub struct RealDisk;
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile(File, Mutex<Appending>);
+
+impl RealFile {
+    fn shared(file: File) -> Arc<dyn DiskFile> {
+        Arc::new(Self(file, Mutex::default()))
+    }
+}
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -62,15 +70,15 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(RealFile::shared(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(RealFile::shared(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(File::open(path)?)))
+        Ok(RealFile::shared(File::open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -106,7 +114,12 @@ impl Disk for RealDisk {
 
 impl DiskFile for RealFile {
     fn pwritev(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.1.lock().forget(offset, slices.iter().map(|slice| slice.len() as u64).sum());
         Ok(rustix::io::pwritev(&self.0, slices, offset)?)
+    }
+
+    fn append(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.1.lock().append(&self.0, slices, offset)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

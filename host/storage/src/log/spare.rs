@@ -3,7 +3,7 @@
 //! It is reserved first, so that a full disk is found before an entry is accepted, and then zeroed in small steps, each
 //! with its own sync: a sync on merely reserved blocks is slower, and so is one that must flush many dirty zeros.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,7 +76,8 @@ impl Spare {
             return false;
         }
         let zeros = vec![0; step as usize];
-        let written = self.file.write_all_at(&zeros, zeroing.done).and_then(|()| self.file.sync_data());
+        let appended = self.file.append(&mut [IoSlice::new(&zeros)], zeroing.done);
+        let written = appended.and_then(|()| self.file.sync_data());
         match written {
             Ok(()) => zeroing.done += step,
             Err(error) => zeroing.failed = Some(error),

@@ -128,7 +128,7 @@ impl Inner {
         let watermark = if self.mutated(Mutant::WatermarkTooEarly) { last.end() } else { active.durable };
         let slot = Watermark { counter: active.counter + 1, position: watermark };
         let offset = file_offset(active.base, first.location.position);
-        active.file.write_all_vectored_at(&mut slices, offset).map_err(Error::io("write", &path))?;
+        active.file.append(&mut slices, offset).map_err(Error::io("write", &path))?;
         active
             .file
             .write_all_at(&slot.encode(&owner, active.base), slot.offset())
