@@ -30,12 +30,19 @@ pub(crate) struct Client<'a> {
     at: usize,
     connection: Option<Connection>,
     ledger: &'a Ledger,
+    /// It asks one node alone, come what may.
+    stays: bool,
 }
 
 impl<'a> Client<'a> {
     /// Starts at the node of that number, modulo their count.
     pub(crate) fn new(nodes: &'a [String], at: usize, ledger: &'a Ledger) -> Self {
-        Self { nodes, at: at % nodes.len(), connection: None, ledger }
+        Self { nodes, at: at % nodes.len(), connection: None, ledger, stays: false }
+    }
+
+    /// Asks that node alone.
+    pub(crate) fn staying(nodes: &'a [String], at: usize, ledger: &'a Ledger) -> Self {
+        Self { stays: true, ..Self::new(nodes, at, ledger) }
     }
 
     /// One attempt.
@@ -48,7 +55,7 @@ impl<'a> Client<'a> {
         });
         if !matches!(outcome, Outcome::Answered(_)) {
             self.connection = None;
-            self.at = (self.at + 1) % self.nodes.len();
+            self.at = (self.at + usize::from(!self.stays)) % self.nodes.len();
         }
         outcome
     }

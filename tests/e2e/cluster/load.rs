@@ -57,7 +57,9 @@ pub(crate) fn under(cluster: &mut Cluster, ledger: &Ledger, faults: impl FnOnce(
         for number in 0..KEYED {
             producers.push(scope.spawn(move || publish_with_keys(nodes, ledger, stop, number)));
         }
-        producers.push(scope.spawn(move || publish_once(nodes, ledger, stop)));
+        for at in 0..nodes.len() {
+            producers.push(scope.spawn(move || publish_once(nodes, ledger, stop, at)));
+        }
         for number in 0..TRANSACTORS {
             producers.push(scope.spawn(move || transact(nodes, ledger, stop, number)));
         }
@@ -114,13 +116,16 @@ fn publish_with_keys(nodes: &[String], ledger: &Ledger, stop: &Stop, number: usi
 }
 
 /// Without keys, and never repeated: what was surely not done must not be there.
-fn publish_once(nodes: &[String], ledger: &Ledger, stop: &Stop) {
-    let mut client = Client::new(nodes, 1, ledger);
+///
+/// One such publisher stays at each node: those at nodes that are well tell when the cluster takes writes again, however long
+/// others hang at a node that does not answer.
+fn publish_once(nodes: &[String], ledger: &Ledger, stop: &Stop, at: usize) {
+    let mut client = Client::staying(nodes, at, ledger);
     for n in 0.. {
         if !stop.producing() {
             return;
         }
-        let name = format!("o-0-{n}");
+        let name = format!("o-{at}-{n}");
         ledger.note(&name, Fate::Sent, None);
         let begun = Instant::now();
         let headers = [("Content-Type", "text/plain")];
