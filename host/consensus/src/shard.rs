@@ -1,8 +1,8 @@
 //! One shard: its Raft group on this node.
 
+mod answers;
 pub(crate) mod group;
 pub(crate) mod metrics;
-mod owed;
 mod port;
 mod propose;
 
@@ -209,8 +209,8 @@ impl Running {
         if let Some(cluster) = &config.cluster {
             watchers.spawn(Vigil::new(Arc::clone(core), raft.clone(), cluster.clone()).keep());
             watchers.spawn(Repairer::new(Arc::clone(core), cluster.clone()).watch());
-            let (owed, core) = (proposer.owed(), Arc::clone(core));
-            watchers.spawn(async move { owed.watch(&core.leadership).await });
+            let (answers, core) = (proposer.answers(), Arc::clone(core));
+            watchers.spawn(async move { answers.watch(&core.leadership).await });
         }
         let hand_over = HandOver { core: Arc::clone(core), raft: raft.clone(), network: network.clone() };
         if let Some(cluster) = &config.cluster {

@@ -16,7 +16,7 @@ use pointsman_broker::ports::{Committed, Proposal, ProposeError};
 use pointsman_model::time::{SharedClock, Stamper};
 use pointsman_model::{LogIndex, Term, Timestamp, limits, record};
 
-use super::owed::{Answer, Owed};
+use super::answers::{Answer, Answers};
 use super::{Raft, SEGMENT_OVERHEAD_BYTES};
 use crate::core::Core;
 use crate::entry::{Batch, Promise, Ticket};
@@ -33,7 +33,7 @@ pub(super) struct Proposer {
     clock: SharedClock,
     segment_bytes: u64,
     inflight: Arc<Inflight>,
-    owed: Arc<Owed>,
+    answers: Arc<Answers>,
     /// Record bytes handed to openraft and not yet to the log.
     promised: Arc<AtomicUsize>,
     /// The term that stamps are given for, and who gives them. Held while an entry is handed over.
@@ -80,15 +80,15 @@ impl Proposer {
             clock,
             segment_bytes,
             inflight: Arc::default(),
-            owed: Arc::default(),
+            answers: Arc::default(),
             promised: Arc::default(),
             stamper: Mutex::new((Term(0), stamper)),
         }
     }
 
     /// The answers that proposals wait for.
-    pub(super) fn owed(&self) -> Arc<Owed> {
-        Arc::clone(&self.owed)
+    pub(super) fn answers(&self) -> Arc<Answers> {
+        Arc::clone(&self.answers)
     }
 
     /// The stamp of an entry proposed now.
@@ -139,11 +139,11 @@ impl Proposer {
             records: proposal.records,
             ticket: Some(Arc::clone(&ticket)),
         };
-        let (core, owed, number) = (Arc::downgrade(&self.core), Arc::clone(&self.owed), self.owed.keep(answer));
+        let (core, answers, number) = (Arc::downgrade(&self.core), self.answers(), self.answers.keep(answer));
         let reply = Reply::new(move |result| {
             drop(share);
             let failure = || core.upgrade().and_then(|core| core.failure());
-            owed.answer(number, outcome(result, &ticket, failure));
+            answers.answer(number, outcome(result, &ticket, failure));
         });
         let leader = openraft::vote::leader_id_std::CommittedLeaderId::new(proposal.term.0);
         let write = self.raft.write(batch).responder(reply).with_leader(leader);

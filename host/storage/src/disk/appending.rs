@@ -68,8 +68,8 @@ impl Appending {
         let direct =
             bytes >= DIRECT_BYTES_MIN && padded.is_multiple_of(BLOCK) && self.write_direct(file, &all, start)?;
         if !direct {
-            let mut rest = &mut all[..];
-            super::write_all(&mut rest, start, |slices, offset| Ok(rustix::io::pwritev(file, slices, offset)?))?;
+            let rest = &mut all[..];
+            super::write_all(rest, start, |slices, offset| Ok(rustix::io::pwritev(file, slices, offset)?))?;
         }
         self.last = Some((end / BLOCK * BLOCK, tail_of(&head, slices, (end % BLOCK) as usize)));
         Ok(())

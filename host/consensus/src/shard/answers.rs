@@ -15,30 +15,30 @@ use crate::leadership::Leadership;
 
 /// How often it is looked whether this node still leads a quorum.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Looks without one after which nobody waits any longer. A successor that commits what is owed does so before.
+/// Looks without one after which nobody waits any longer. A successor that commits what was proposed does so before.
 const LOOKS: usize = 3;
 
 /// Where one proposal's outcome goes.
 pub(super) type Answer = oneshot::Sender<Result<Committed, ProposeError>>;
 
-/// All answers that are owed.
+/// All that are waited for.
 #[derive(Default)]
-pub(super) struct Owed {
+pub(super) struct Answers {
     next: AtomicU64,
-    answers: Mutex<BTreeMap<u64, Answer>>,
+    waiting: Mutex<BTreeMap<u64, Answer>>,
 }
 
-impl Owed {
+impl Answers {
     /// Keeps an answer. Returns what it is found by.
     pub(super) fn keep(&self, answer: Answer) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.answers.lock().insert(number, answer);
+        self.waiting.lock().insert(number, answer);
         number
     }
 
     /// Answers, unless that was done before.
     pub(super) fn answer(&self, number: u64, outcome: Result<Committed, ProposeError>) {
-        let kept = self.answers.lock().remove(&number);
+        let kept = self.waiting.lock().remove(&number);
         if let Some(answer) = kept {
             // A caller that went away needs no answer.
             let _ = answer.send(outcome);
@@ -46,7 +46,7 @@ impl Owed {
     }
 
     fn abandon(&self) {
-        for answer in std::mem::take(&mut *self.answers.lock()).into_values() {
+        for answer in std::mem::take(&mut *self.waiting.lock()).into_values() {
             // A caller that went away needs no answer.
             let _ = answer.send(Err(ProposeError::OutcomeUnknown));
         }
