@@ -89,34 +89,38 @@ impl Appending {
     }
 
     /// Writes whole blocks past the page cache; false if that is not possible, and then nothing may be said of them.
-    fn write_direct(&mut self, file: &File, slices: &[IoSlice<'_>], mut offset: u64) -> io::Result<bool> {
+    fn write_direct(&mut self, file: &File, slices: &[IoSlice<'_>], offset: u64) -> io::Result<bool> {
         let Some(direct) = self.direct.get_or_insert_with(|| reopen(file)) else { return Ok(false) };
-        if self.buffer.is_empty() {
-            self.buffer.resize(CHUNK + BLOCK as usize, 0);
-        }
+        self.buffer.resize(CHUNK + BLOCK as usize, 0);
         let from = self.buffer.as_ptr().align_offset(BLOCK as usize);
         let Some(buffer) = self.buffer.get_mut(from..from + CHUNK) else { return Ok(false) };
-        let mut filled = 0;
-        let mut rest = slices.iter().flat_map(|slice| slice.chunks(CHUNK)).peekable();
-        while let Some(mut part) = rest.next() {
-            while !part.is_empty() {
-                let (now, later) = part.split_at(part.len().min(CHUNK - filled));
-                buffer[filled..filled + now.len()].copy_from_slice(now);
-                (filled, part) = (filled + now.len(), later);
-                if filled == CHUNK || (part.is_empty() && rest.peek().is_none()) {
-                    match direct.write_all_at(&buffer[..filled], offset) {
-                        Ok(()) => (offset, filled) = (offset + filled as u64, 0),
-                        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                            self.direct = Some(None);
-                            return Ok(false);
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
+        match write_through(direct, buffer, slices, offset) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.direct = Some(None);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Writes all slices, copied to a buffer that is filled again and again.
+fn write_through(file: &File, buffer: &mut [u8], slices: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    let mut filled = 0;
+    for slice in slices {
+        let mut rest = &**slice;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(buffer.len() - filled));
+            buffer[filled..filled + now.len()].copy_from_slice(now);
+            (filled, rest) = (filled + now.len(), later);
+            if filled == buffer.len() {
+                file.write_all_at(buffer, offset)?;
+                (offset, filled) = (offset + filled as u64, 0);
             }
         }
-        Ok(true)
     }
+    file.write_all_at(&buffer[..filled], offset)
 }
 
 /// The same file, opened to be written past the page cache. By its descriptor: it may have another name by now.

@@ -38,8 +38,6 @@ pub(crate) struct Found {
     pub(crate) header: SegmentHeader,
     pub(crate) watermark: Watermark,
     pub(crate) info: FileInfo,
-    /// Its successor was there and held nothing.
-    reopens: bool,
 }
 
 /// What the walk over all segments found.
@@ -68,11 +66,13 @@ pub(crate) fn recover(disk: &dyn Disk, config: &LogConfig) -> Result<Recovered, 
     let emptied = pop_empty(&mut walk, &mut found);
     let mut recovered = assemble(walk, base_file, purged);
     if recovered.report.damages.is_empty() {
-        if let Some(emptied) = emptied {
-            recovered.report.torn_bytes += torn_bytes_of(disk, &emptied)?;
-            stray.push(emptied.path);
+        if let Some(emptied) = &emptied {
+            recovered.report.torn_bytes += torn_bytes_of(disk, emptied)?;
+            stray.push(emptied.path.clone());
         }
         finish(disk, config, &mut recovered, &stray, found.last())?;
+        // A sealed segment is the last one then, but its successor is not lost.
+        recovered.report.successor_gone &= emptied.is_none();
     }
     let report = &recovered.report;
     for damage in &report.damages {
@@ -114,7 +114,7 @@ pub(crate) fn look(disk: &dyn Disk, config: &LogConfig, path: PathBuf, base: Log
     let Some(watermark) = Watermark::newest(&page[..read], &config.owner(), base) else {
         return Err(Error::DamagedFile { path, reason: "neither watermark is valid" });
     };
-    Ok(Found { path, header, watermark, info, reopens: false })
+    Ok(Found { path, header, watermark, info })
 }
 
 /// Where the kept segments start: a purge may have been interrupted before it unlinked all.
@@ -261,12 +261,11 @@ fn pop_empty(walk: &mut Walk, found: &mut Vec<Found>) -> Option<Found> {
         return None;
     }
     walk.segments.pop_back_if(|last| last.is_empty())?;
-    let emptied = found.pop();
-    if let (Some(segment), Some(last)) = (walk.segments.back_mut(), found.last_mut()) {
-        // Sealed or not, it is the one that is written now. That it was sealed says nothing of a lost successor.
-        (segment.sealed, last.reopens) = (false, true);
+    if let Some(segment) = walk.segments.back_mut() {
+        // It is the one that is written now.
+        segment.sealed = false;
     }
-    emptied
+    found.pop()
 }
 
 /// Bytes of frames that a segment without a whole one holds.
@@ -317,7 +316,7 @@ fn finish(
         disk.unlink(path).map_err(Error::io("remove", path))?;
     }
     if let (Some(last), Some(segment)) = (last, recovered.state.segments.back_mut()) {
-        recovered.report.successor_gone = last.info.read_only && !last.reopens;
+        recovered.report.successor_gone = last.info.read_only;
         if last.info.read_only {
             disk.set_read_only(&last.path, false).map_err(Error::io("make writable", &last.path))?;
         }
